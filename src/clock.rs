@@ -1,0 +1,51 @@
+//! The only time source. Everything that needs the wall clock is handed a [`Clock`], so that a
+//! test can stop time and move it; clippy refuses any other way of asking.
+
+use jiff::{Timestamp, Unit};
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::Duration;
+
+/// Tells the time.
+pub trait Clock: Send + Sync + 'static {
+    /// The wall clock, UTC, in whole microseconds, so that a time survives the store unchanged.
+    fn now(&self) -> Timestamp;
+}
+
+/// The system's clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one door to the clock"
+        )]
+        let now = Timestamp::now();
+        now.round(Unit::Microsecond).unwrap_or(now)
+    }
+}
+
+/// A clock that stands still until it is moved.
+#[derive(Debug)]
+pub struct FrozenClock(Mutex<Timestamp>);
+
+impl FrozenClock {
+    /// A clock that shows `now`.
+    pub const fn at(now: Timestamp) -> Self {
+        Self(Mutex::new(now))
+    }
+
+    /// Moves the clock forward.
+    pub fn advance(&self, span: Duration) {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *now = crate::key::later(*now, span);
+    }
+}
+
+impl Clock for FrozenClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,52 @@
+//! The domain: what a signing key is, how its life runs, and what should happen next.
+//!
+//! Ground floor of the house. Nothing here does I/O, is async, knows a wire format or reads a
+//! clock: every function takes `now` and values, and returns values. The store, the backends and
+//! the faces are all built on these types, so what the lifecycle contract promises can be read and
+//! property-tested here alone.
+
+mod algorithm;
+mod id;
+mod key_set;
+mod plan;
+mod policy;
+mod public;
+mod state;
+
+pub use algorithm::{Algorithm, Curve, Digest, KeySpec, RsaBits, UnknownAlgorithm};
+pub use id::{BackendName, InvalidId, KeySetId, Kid, MaterialId};
+pub use key_set::{
+    Approval, Born, Emergency, Hold, InvalidIssuer, Issuer, Key, KeySet, Missing, Refusal,
+    Reservation, Service, Slot, Spared,
+};
+pub use plan::{Act, Step, plan, rotation_due};
+pub use policy::{InvalidPolicy, Policy, PublicationLimits, Retention};
+pub use public::{InvalidPublicKey, PublicKey};
+pub use state::{History, State, StateName, TransitionError, UnknownState};
+
+use jiff::{SignedDuration, Timestamp};
+use std::time::Duration;
+
+/// Clock skew between an issuer and a verifier that `tokens_until` allows for.
+pub const CLOCK_SKEW: Duration = Duration::from_secs(60);
+
+/// `at` moved later by `span`; stops at the end of representable time instead of overflowing.
+pub fn later(at: Timestamp, span: Duration) -> Timestamp {
+    SignedDuration::try_from(span)
+        .ok()
+        .and_then(|span| at.checked_add(span).ok())
+        .unwrap_or(Timestamp::MAX)
+}
+
+/// `at` moved earlier by `span`; stops at the start of representable time instead of overflowing.
+pub fn earlier(at: Timestamp, span: Duration) -> Timestamp {
+    SignedDuration::try_from(span)
+        .ok()
+        .and_then(|span| at.checked_sub(span).ok())
+        .unwrap_or(Timestamp::MIN)
+}
+
+/// How long after `now` the instant `at` comes; zero when it has passed.
+pub fn until(now: Timestamp, at: Timestamp) -> Duration {
+    at.duration_since(now).try_into().unwrap_or(Duration::ZERO)
+}

@@ -1,0 +1,18 @@
+//! Signkeep: a signing-key service with its private keys in an HSM or KMS.
+
+pub mod app;
+pub mod audit;
+pub mod backend;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod grpc;
+pub mod health;
+pub mod http;
+pub mod jose;
+pub mod key;
+pub mod keyring;
+pub mod shutdown;
+pub mod store;
+pub mod telemetry;
+pub mod x509;

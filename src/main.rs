@@ -1,0 +1,3 @@
+//! The `signkeep` command.
+
+fn main() {}

@@ -1,0 +1,4 @@
+//! One suite a port; every adapter passes it.
+
+mod backend;
+mod store;

@@ -1,0 +1,13 @@
+//! Signkeep's tests, one binary.
+
+mod bad_input;
+mod contract;
+mod crash;
+mod goldens;
+mod harness;
+mod hazards;
+mod properties;
+mod service;
+mod stories;
+mod tidy;
+mod vectors;
