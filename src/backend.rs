@@ -196,20 +196,12 @@ pub enum Outcome {
 impl Error {
     /// An error after which it is certain that nothing was done.
     pub fn new(kind: Kind, op: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            op,
-            message: message.into(),
-            outcome: Outcome::Nothing,
-        }
+        Self { kind, op, message: message.into(), outcome: Outcome::Nothing }
     }
 
     /// The same error with the outcome unknown.
     pub fn outcome_unknown(self) -> Self {
-        Self {
-            outcome: Outcome::Unknown,
-            ..self
-        }
+        Self { outcome: Outcome::Unknown, ..self }
     }
 }
 

@@ -18,10 +18,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "this is the one door to the clock"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "this is the one door to the clock")]
         let now = Timestamp::now();
         now.round(Unit::Microsecond).unwrap_or(now)
     }

@@ -164,11 +164,6 @@ pub use crate::backend::Outcome;
 impl Error {
     /// An error after which it is certain that nothing was changed.
     pub fn new(kind: Kind, op: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            kind,
-            op,
-            message: message.into(),
-            outcome: Outcome::Nothing,
-        }
+        Self { kind, op, message: message.into(), outcome: Outcome::Nothing }
     }
 }

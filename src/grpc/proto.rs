@@ -1,12 +1,6 @@
 //! What is generated from `proto/`.
 
-#![expect(
-    missing_docs,
-    unreachable_pub,
-    clippy::all,
-    clippy::pedantic,
-    reason = "generated code"
-)]
+#![expect(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
 
 tonic::include_proto!("signkeep.v1");
 

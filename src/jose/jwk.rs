@@ -59,12 +59,9 @@ impl Jwk {
             x5c: [x5c(&key.certificate)],
         };
         match &key.public {
-            PublicKey::Rsa { n, e } => Self {
-                kty: "RSA",
-                n: Some(base64url(n)),
-                e: Some(base64url(e)),
-                ..bare
-            },
+            PublicKey::Rsa { n, e } => {
+                Self { kty: "RSA", n: Some(base64url(n)), e: Some(base64url(e)), ..bare }
+            }
             PublicKey::Ec { curve, x, y } => Self {
                 kty: "EC",
                 crv: Some(curve.name()),
@@ -72,12 +69,9 @@ impl Jwk {
                 y: Some(base64url(y)),
                 ..bare
             },
-            PublicKey::Ed25519(x) => Self {
-                kty: "OKP",
-                crv: Some("Ed25519"),
-                x: Some(base64url(x)),
-                ..bare
-            },
+            PublicKey::Ed25519(x) => {
+                Self { kty: "OKP", crv: Some("Ed25519"), x: Some(base64url(x)), ..bare }
+            }
         }
     }
 }

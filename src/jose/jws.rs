@@ -6,12 +6,24 @@
 
 use super::base64url;
 use crate::key::{Algorithm, Kid};
+use serde_json::Value;
+use serde_json::value::RawValue;
 
-/// The encoded protected header `{"alg":…,"kid":…,"typ":…}`, members in that order; `typ` may be
-/// any text and is escaped as JSON demands.
-pub fn protected(algorithm: Algorithm, kid: &Kid, typ: &str) -> String {
-    let typ = serde_json::Value::from(typ);
-    base64url(format!(r#"{{"alg":"{algorithm}","kid":"{kid}","typ":{typ}}}"#).as_bytes())
+/// The encoded protected header `{"alg":…,"kid":…,"typ":…}`, then `further` members as they were
+/// written; `typ` may be any text and is escaped as JSON demands.
+pub fn protected(
+    algorithm: Algorithm,
+    kid: &Kid,
+    typ: &str,
+    further: &[(String, Box<RawValue>)],
+) -> String {
+    let typ = Value::from(typ);
+    let mut header = format!(r#"{{"alg":"{algorithm}","kid":"{kid}","typ":{typ}"#);
+    for (name, value) in further {
+        header.push_str(&format!(",{}:{}", Value::from(name.as_str()), value.get()));
+    }
+    header.push('}');
+    base64url(header.as_bytes())
 }
 
 /// What is signed (RFC 7515 section 5.1): the encoded header, a full stop, the encoded payload.

@@ -13,21 +13,12 @@ use der::{Decode, Encode};
 pub fn to_der(curve: Curve, signature: &[u8]) -> Result<Vec<u8>, Error> {
     let wanted = curve.coordinate_len();
     let (Some(r), Some(s)) = (signature.get(..wanted), signature.get(wanted..)) else {
-        return Err(Error::Length {
-            given: signature.len(),
-            wanted: 2 * wanted,
-        });
+        return Err(Error::Length { given: signature.len(), wanted: 2 * wanted });
     };
     if s.len() != wanted {
-        return Err(Error::Length {
-            given: signature.len(),
-            wanted: 2 * wanted,
-        });
+        return Err(Error::Length { given: signature.len(), wanted: 2 * wanted });
     }
-    let value = EcdsaSigValue {
-        r: UintRef::new(r)?,
-        s: UintRef::new(s)?,
-    };
+    let value = EcdsaSigValue { r: UintRef::new(r)?, s: UintRef::new(s)? };
     value.check(curve)?;
     Ok(value.to_der()?)
 }

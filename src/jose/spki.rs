@@ -26,10 +26,7 @@ pub fn to_pem(public: &PublicKey) -> Result<String, Error> {
 /// curves, and what [`PublicKey`] refuses.
 pub fn from_der(der: &[u8]) -> Result<PublicKey, Error> {
     let info = SubjectPublicKeyInfoOwned::from_der(der)?;
-    let bytes = info
-        .subject_public_key
-        .as_bytes()
-        .ok_or(Error::UnusedBits)?;
+    let bytes = info.subject_public_key.as_bytes().ok_or(Error::UnusedBits)?;
     let parameters = info.algorithm.parameters.as_ref();
     match info.algorithm.oid {
         rfc5912::RSA_ENCRYPTION => {
@@ -54,15 +51,8 @@ pub fn from_der(der: &[u8]) -> Result<PublicKey, Error> {
 pub(crate) fn info(public: &PublicKey) -> Result<SubjectPublicKeyInfoOwned, Error> {
     let (oid, parameters, bytes) = match public {
         PublicKey::Rsa { n, e } => {
-            let key = RsaPublicKey {
-                n: UintRef::new(n)?,
-                e: UintRef::new(e)?,
-            };
-            (
-                rfc5912::RSA_ENCRYPTION,
-                Some(Any::from(Null)),
-                key.to_der()?,
-            )
+            let key = RsaPublicKey { n: UintRef::new(n)?, e: UintRef::new(e)? };
+            (rfc5912::RSA_ENCRYPTION, Some(Any::from(Null)), key.to_der()?)
         }
         PublicKey::Ec { curve, x, y } => (
             rfc5912::ID_EC_PUBLIC_KEY,

@@ -94,10 +94,7 @@ impl FromStr for Algorithm {
     type Err = UnknownAlgorithm;
 
     fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|algorithm| algorithm.name() == name)
-            .ok_or(UnknownAlgorithm)
+        Self::ALL.into_iter().find(|algorithm| algorithm.name() == name).ok_or(UnknownAlgorithm)
     }
 }
 
@@ -109,9 +106,7 @@ impl Serialize for Algorithm {
 
 impl<'de> Deserialize<'de> for Algorithm {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }
 
@@ -135,7 +130,7 @@ pub enum Digest {
 
 impl Digest {
     /// Length of the hash in bytes.
-    pub const fn len(self) -> usize {
+    pub const fn output_len(self) -> usize {
         match self {
             Self::Sha256 => 32,
             Self::Sha384 => 48,
@@ -143,7 +138,7 @@ impl Digest {
         }
     }
 
-    /// The hash of `message`, [`Digest::len`] bytes long.
+    /// The hash of `message`, [`Digest::output_len`] bytes long.
     pub fn of(self, message: &[u8]) -> Vec<u8> {
         use sha2::Digest as _;
         match self {
@@ -186,7 +181,9 @@ impl Curve {
 }
 
 /// Modulus length of an RSA key, in bits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub enum RsaBits {
     /// 2048 bits.
     #[default]

@@ -135,15 +135,11 @@ impl FromStr for MaterialId {
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
         const WRONG: InvalidId = InvalidId("must be 32 digits of lower-case hex");
-        let digits = text
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        let digits = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         if text.len() != 32 || !digits {
             return Err(WRONG);
         }
-        u128::from_str_radix(text, 16)
-            .map(|id| Self(id.to_be_bytes()))
-            .map_err(|_| WRONG)
+        u128::from_str_radix(text, 16).map(|id| Self(id.to_be_bytes())).map_err(|_| WRONG)
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     Retention, State, StateName, TransitionError, later, until,
 };
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -85,7 +86,7 @@ pub struct Reservation {
 }
 
 /// Whether a key set serves.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Service {
     /// It signs and publishes.
     Enabled,
@@ -96,7 +97,7 @@ pub enum Service {
 }
 
 /// Whether promotion of the next key is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Hold {
     /// Rotation is free.
     Off,
@@ -122,9 +123,7 @@ impl Issuer {
             None => return &self.0,
         };
         let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
-        let host_port = authority
-            .rsplit_once('@')
-            .map_or(authority, |(_, host)| host);
+        let host_port = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         match host_port.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|digit| digit.is_ascii_digit()) => host,
             _ => host_port,
@@ -142,17 +141,11 @@ impl FromStr for Issuer {
     type Err = InvalidIssuer;
 
     fn from_str(text: &str) -> Result<Self, InvalidIssuer> {
-        let plain = text
-            .chars()
-            .all(|character| !character.is_control() && character != ' ');
+        let plain = text.chars().all(|character| !character.is_control() && character != ' ');
         let fits = (1..=512).contains(&text.len()) && plain;
         let issuer = Self(text.into());
         let hosted = !text.contains("://") || !issuer.host().is_empty();
-        if fits && hosted {
-            Ok(issuer)
-        } else {
-            Err(InvalidIssuer)
-        }
+        if fits && hosted { Ok(issuer) } else { Err(InvalidIssuer) }
     }
 }
 
@@ -187,7 +180,7 @@ pub enum Emergency {
 }
 
 /// The two places that must never be empty for long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Slot {
     /// The key that signs.
     Current,
@@ -334,10 +327,7 @@ impl Key {
         step: impl FnOnce(State) -> Result<State, TransitionError>,
     ) -> Result<Arc<Self>, TransitionError> {
         let state = step(self.state.clone())?;
-        Ok(Arc::new(Self {
-            state,
-            ..Self::clone(self)
-        }))
+        Ok(Arc::new(Self { state, ..Self::clone(self) }))
     }
 }
 
@@ -366,33 +356,21 @@ impl KeySet {
 
     /// The published keys: next, current, then previous ones, newest first.
     pub fn published(&self) -> Vec<&Arc<Key>> {
-        self.next()
-            .into_iter()
-            .chain(self.current())
-            .chain(self.previous())
-            .collect()
+        self.next().into_iter().chain(self.current()).chain(self.previous()).collect()
     }
 
     /// What it lacks.
     pub fn missing(&self) -> Missing {
-        Missing {
-            current: self.current().is_none(),
-            next: self.next().is_none(),
-        }
+        Missing { current: self.current().is_none(), next: self.next().is_none() }
     }
 
     /// When Rotate stops being refused for the sake of verifiers; none while there is no `next`. A
     /// delay that was raised since the key was published counts, one that was lowered does not.
     pub fn rotatable(&self) -> Option<Timestamp> {
         match self.next()?.state {
-            State::Next {
-                published,
-                propagation_delay,
-                ..
-            } => Some(later(
-                published,
-                propagation_delay.max(self.policy.propagation_delay),
-            )),
+            State::Next { published, propagation_delay, .. } => {
+                Some(later(published, propagation_delay.max(self.policy.propagation_delay)))
+            }
             _ => None,
         }
     }
@@ -411,17 +389,10 @@ impl KeySet {
         if self.rotation_hold == Hold::On {
             return Err(Refusal::RotationHold);
         }
-        let (next, ready) = self
-            .next()
-            .zip(self.rotatable())
-            .ok_or(Refusal::NextKeyMissing)?;
+        let (next, ready) = self.next().zip(self.rotatable()).ok_or(Refusal::NextKeyMissing)?;
         if *approval == Approval::Guarded && now < ready {
             let wait = until(now, ready);
-            return Err(Refusal::NextKeyNotPropagated {
-                kid: next.kid,
-                ready,
-                wait,
-            });
+            return Err(Refusal::NextKeyNotPropagated { kid: next.kid, ready, wait });
         }
         Ok(())
     }
@@ -437,13 +408,8 @@ impl KeySet {
         self.may_rotate(now, approval)?;
         let mut after = self.clone();
         after.step(StateName::Current, |state| state.rotate_out(now))?;
-        after.step(StateName::Next, |state| {
-            state.activate(now, self.policy.max_token_ttl)
-        })?;
-        after.undo = fresh
-            .as_ref()
-            .map(|key| key.kid)
-            .filter(|_| self.current().is_some());
+        after.step(StateName::Next, |state| state.activate(now, self.policy.max_token_ttl))?;
+        after.undo = fresh.as_ref().map(|key| key.kid).filter(|_| self.current().is_some());
         after.keys.extend(fresh.map(Arc::new));
         Ok(after)
     }
@@ -460,9 +426,7 @@ impl KeySet {
         let mut after = self.clone();
         after.step_key(undone.kid, |state| state.retire(now, destroy_due))?;
         after.step(StateName::Current, |state| state.step_back(now, delay))?;
-        after.step_key(reinstated, |state| {
-            state.reinstate(now, self.policy.max_token_ttl)
-        })?;
+        after.step_key(reinstated, |state| state.reinstate(now, self.policy.max_token_ttl))?;
         after.rotation_hold = Hold::On;
         after.undo = None;
         Ok(after)
@@ -503,18 +467,11 @@ impl KeySet {
                 }
             },
         }
-        let wait = if emergency == Emergency::No {
-            self.policy.destroy_after
-        } else {
-            Duration::ZERO
-        };
-        after.step_key(kid, |state| {
-            state.revoke(now, reason.clone(), later(now, wait))
-        })?;
+        let wait =
+            if emergency == Emergency::No { self.policy.destroy_after } else { Duration::ZERO };
+        after.step_key(kid, |state| state.revoke(now, reason.clone(), later(now, wait)))?;
         if after.current().is_none() && after.next().is_some() {
-            after.step(StateName::Next, |state| {
-                state.activate(now, self.policy.max_token_ttl)
-            })?;
+            after.step(StateName::Next, |state| state.activate(now, self.policy.max_token_ttl))?;
         }
         Ok((after, Spared::Nothing))
     }
@@ -528,9 +485,7 @@ impl KeySet {
             Slot::Next => missing.next,
         };
         if !wanted {
-            return Err(Refusal::Changed {
-                current: self.current().map(|key| key.kid),
-            });
+            return Err(Refusal::Changed { current: self.current().map(|key| key.kid) });
         }
         if slot == Slot::Current {
             fresh.state = fresh.state.activate(now, self.policy.max_token_ttl)?;
@@ -556,9 +511,7 @@ impl KeySet {
         let key = self.key(&kid).ok_or(Refusal::KeyNotFound { kid })?;
         key.tokens_over(now, &Approval::Guarded)?;
         if self.retire_due(key).is_none_or(|due| now < due) {
-            return Err(Refusal::Changed {
-                current: self.current().map(|key| key.kid),
-            });
+            return Err(Refusal::Changed { current: self.current().map(|key| key.kid) });
         }
         let destroy_due = later(now, self.policy.destroy_after);
         let mut after = self.clone();
@@ -580,13 +533,19 @@ impl KeySet {
         let mut after = self.clone();
         for key in &mut after.keys {
             if key.state.name() == StateName::Current {
-                Arc::make_mut(key)
-                    .state
-                    .allow_tokens_of(policy.max_token_ttl);
+                Arc::make_mut(key).state.allow_tokens_of(policy.max_token_ttl);
             }
         }
         after.policy = policy;
         after
+    }
+
+    /// Writes down why a key was revoked, where that was not the reason that overrode a guard.
+    pub fn note_reason(&mut self, kid: Kid, why: &str) {
+        let key = self.keys.iter_mut().find(|key| key.kid == kid);
+        if let Some(State::Revoked { reason, .. }) = key.map(|key| &mut Arc::make_mut(key).state) {
+            why.clone_into(reason);
+        }
     }
 
     /// The set as it is after deletion; refused while a key could still sign or verify.
@@ -595,21 +554,13 @@ impl KeySet {
             return Err(Refusal::StillEnabled);
         }
         if let Some(key) = self.published().first() {
-            return Err(Refusal::KeysInUse {
-                kid: key.kid,
-                state: key.state.name(),
-            });
+            return Err(Refusal::KeysInUse { kid: key.kid, state: key.state.name() });
         }
-        Ok(Self {
-            service: Service::Deleted,
-            ..self.clone()
-        })
+        Ok(Self { service: Service::Deleted, ..self.clone() })
     }
 
     fn in_state(&self, state: StateName) -> impl Iterator<Item = &Arc<Key>> {
-        self.keys
-            .iter()
-            .filter(move |key| key.state.name() == state)
+        self.keys.iter().filter(move |key| key.state.name() == state)
     }
 
     /// Moves the one key in `state`, if there is one.
@@ -643,11 +594,7 @@ impl Key {
         match (self.state.history(), approval) {
             (Some(History { tokens_until, .. }), Approval::Guarded) if now < tokens_until => {
                 let wait = until(now, tokens_until);
-                Err(Refusal::TokensStillValid {
-                    kid: self.kid,
-                    until: tokens_until,
-                    wait,
-                })
+                Err(Refusal::TokensStillValid { kid: self.kid, until: tokens_until, wait })
             }
             _ => Ok(()),
         }

@@ -15,7 +15,7 @@ pub struct Step {
 }
 
 /// What the clock, or a key set that lacks a key, can ask for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
     /// Generate a key for an empty place.
     Generate(Slot),
@@ -37,39 +37,23 @@ pub fn plan(now: Timestamp, set: &KeySet) -> Vec<Step> {
         let missing = set.missing();
         if missing.current {
             let why = "the key set has no current key";
-            steps.push(Step {
-                act: Act::Generate(Slot::Current),
-                why,
-                due: now,
-            });
+            steps.push(Step { act: Act::Generate(Slot::Current), why, due: now });
         }
         if missing.next {
             let why = "the key set has no next key";
-            steps.push(Step {
-                act: Act::Generate(Slot::Next),
-                why,
-                due: now,
-            });
+            steps.push(Step { act: Act::Generate(Slot::Next), why, due: now });
         }
         if let Some(due) = rotation_due(set).filter(|due| *due <= now)
             && !missing.any()
         {
-            steps.push(Step {
-                act: Act::Rotate,
-                why: "its rotation period has passed",
-                due,
-            });
+            steps.push(Step { act: Act::Rotate, why: "its rotation period has passed", due });
         }
     }
     if set.service != Service::Deleted {
         for key in set.previous() {
             if let Some(due) = set.retire_due(key).filter(|due| *due <= now) {
                 let why = "its last token has expired and its retention has passed";
-                steps.push(Step {
-                    act: Act::Retire(key.kid),
-                    why,
-                    due,
-                });
+                steps.push(Step { act: Act::Retire(key.kid), why, due });
             }
         }
     }
@@ -78,11 +62,7 @@ pub fn plan(now: Timestamp, set: &KeySet) -> Vec<Step> {
             && destroy_due <= now
         {
             let why = "it is out of use and destroy_after has passed";
-            steps.push(Step {
-                act: Act::Destroy(key.kid),
-                why,
-                due: destroy_due,
-            });
+            steps.push(Step { act: Act::Destroy(key.kid), why, due: destroy_due });
         }
     }
     steps
@@ -90,11 +70,7 @@ pub fn plan(now: Timestamp, set: &KeySet) -> Vec<Step> {
 
 /// When `set` is next due to rotate by itself; none where nothing will do so.
 pub fn rotation_due(set: &KeySet) -> Option<Timestamp> {
-    match (
-        &set.current()?.state,
-        set.policy.rotation_period,
-        set.rotation_hold,
-    ) {
+    match (&set.current()?.state, set.policy.rotation_period, set.rotation_hold) {
         (State::Current { since, .. }, Some(period), Hold::Off) => Some(later(*since, period)),
         _ => None,
     }

@@ -1,6 +1,7 @@
 //! How long things last in a key set: propagation, tokens, retention, rotation, destruction.
 
 use super::RsaBits;
+use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -9,7 +10,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// The policy of one key set. Well-formed once it has passed [`Policy::checked`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// How long a key is published before it may sign.
     pub propagation_delay: Duration,
@@ -61,9 +62,7 @@ pub struct PublicationLimits {
 impl PublicationLimits {
     /// The shortest propagation delay after which no honest cache lacks the key.
     pub fn propagation_delay_min(&self) -> Duration {
-        self.max_age
-            .saturating_add(self.stale_while_revalidate)
-            .saturating_add(self.lease)
+        self.max_age.saturating_add(self.stale_while_revalidate).saturating_add(self.lease)
     }
 }
 
@@ -102,8 +101,7 @@ impl Policy {
         );
         check(
             "retention",
-            self.retention
-                .is_none_or(|span| (self.max_token_ttl..=LONGEST).contains(&span)),
+            self.retention.is_none_or(|span| (self.max_token_ttl..=LONGEST).contains(&span)),
             format!(
                 "must be at least max_token_ttl ({}), at most ten years",
                 words(self.max_token_ttl)
@@ -123,11 +121,7 @@ impl Policy {
             self.destroy_after <= LONGEST,
             "must be at most ten years".to_owned(),
         );
-        if wrong.is_empty() {
-            Ok(self)
-        } else {
-            Err(wrong)
-        }
+        if wrong.is_empty() { Ok(self) } else { Err(wrong) }
     }
 }
 

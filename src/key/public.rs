@@ -31,24 +31,17 @@ impl PublicKey {
     /// bits and exponents that are even or below 3.
     pub fn rsa(n: &[u8], e: &[u8]) -> Result<Self, InvalidPublicKey> {
         let (n, e) = (trimmed(n), trimmed(e));
-        let bits = n
-            .first()
-            .map_or(0, |top| n.len() * 8 - top.leading_zeros() as usize);
+        let bits = n.first().map_or(0, |top| n.len() * 8 - top.leading_zeros() as usize);
         let known = u32::try_from(bits).ok().and_then(RsaBits::from_bits);
         if known.is_none() {
-            return Err(InvalidPublicKey(
-                "the RSA modulus must have 2048, 3072 or 4096 bits",
-            ));
+            return Err(InvalidPublicKey("the RSA modulus must have 2048, 3072 or 4096 bits"));
         }
         if e.len() > 8 || e.last().is_none_or(|low| low % 2 == 0) || e == [1] {
             return Err(InvalidPublicKey(
                 "the RSA exponent must be odd, at least 3, at most 64 bits",
             ));
         }
-        Ok(Self::Rsa {
-            n: n.to_vec(),
-            e: e.to_vec(),
-        })
+        Ok(Self::Rsa { n: n.to_vec(), e: e.to_vec() })
     }
 
     /// A point in uncompressed form, `04 || x || y` (SEC 1 section 2.3.3).
@@ -57,15 +50,11 @@ impl PublicKey {
         match point.split_first() {
             Some((4, xy)) if xy.len() == 2 * len => {
                 let (x, y) = xy.split_at(len);
-                Ok(Self::Ec {
-                    curve,
-                    x: x.to_vec(),
-                    y: y.to_vec(),
-                })
+                Ok(Self::Ec { curve, x: x.to_vec(), y: y.to_vec() })
             }
-            _ => Err(InvalidPublicKey(
-                "the EC point must be uncompressed: 04, x, y in full length",
-            )),
+            _ => {
+                Err(InvalidPublicKey("the EC point must be uncompressed: 04, x, y in full length"))
+            }
         }
     }
 
@@ -81,13 +70,8 @@ impl PublicKey {
     pub fn spec(&self) -> Option<KeySpec> {
         match self {
             Self::Rsa { n, .. } => {
-                let bits = n
-                    .first()
-                    .map_or(0, |top| n.len() * 8 - top.leading_zeros() as usize);
-                u32::try_from(bits)
-                    .ok()
-                    .and_then(RsaBits::from_bits)
-                    .map(KeySpec::Rsa)
+                let bits = n.first().map_or(0, |top| n.len() * 8 - top.leading_zeros() as usize);
+                u32::try_from(bits).ok().and_then(RsaBits::from_bits).map(KeySpec::Rsa)
             }
             Self::Ec { curve, .. } => Some(KeySpec::Ec(*curve)),
             Self::Ed25519(_) => Some(KeySpec::Ed25519),

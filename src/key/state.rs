@@ -100,11 +100,7 @@ pub struct History {
 impl State {
     /// `next` at the moment at which it is first published.
     pub const fn published(now: Timestamp, propagation_delay: Duration) -> Self {
-        Self::Next {
-            published: now,
-            propagation_delay,
-            history: None,
-        }
+        Self::Next { published: now, propagation_delay, history: None }
     }
 
     /// The state without its times.
@@ -166,9 +162,9 @@ impl State {
     /// `next → current`. `token_ttl` is the longest token lifetime now in force.
     pub fn activate(self, now: Timestamp, token_ttl: Duration) -> Result<Self, TransitionError> {
         match self {
-            Self::Next {
-                published, history, ..
-            } => Ok(Self::signing(published, now, token_ttl, history)),
+            Self::Next { published, history, .. } => {
+                Ok(Self::signing(published, now, token_ttl, history))
+            }
             other => Err(other.refuses("activate")),
         }
     }
@@ -200,11 +196,9 @@ impl State {
         propagation_delay: Duration,
     ) -> Result<Self, TransitionError> {
         match (self.signed(now), self) {
-            (Some(history), Self::Current { published, .. }) => Ok(Self::Next {
-                published,
-                propagation_delay,
-                history: Some(history),
-            }),
+            (Some(history), Self::Current { published, .. }) => {
+                Ok(Self::Next { published, propagation_delay, history: Some(history) })
+            }
             (_, other) => Err(other.refuses("step back")),
         }
     }
@@ -213,22 +207,12 @@ impl State {
     /// (Rollback).
     pub fn retire(self, now: Timestamp, destroy_due: Timestamp) -> Result<Self, TransitionError> {
         match self {
-            Self::Previous { published, history } => Ok(Self::Retired {
-                published,
-                history: Some(history),
-                retired: now,
-                destroy_due,
-            }),
-            Self::Next {
-                published,
-                history: None,
-                ..
-            } => Ok(Self::Retired {
-                published,
-                history: None,
-                retired: now,
-                destroy_due,
-            }),
+            Self::Previous { published, history } => {
+                Ok(Self::Retired { published, history: Some(history), retired: now, destroy_due })
+            }
+            Self::Next { published, history: None, .. } => {
+                Ok(Self::Retired { published, history: None, retired: now, destroy_due })
+            }
             other => Err(other.refuses("retire")),
         }
     }
@@ -245,13 +229,9 @@ impl State {
             Self::Next { published, .. }
             | Self::Current { published, .. }
             | Self::Previous { published, .. }
-            | Self::Retired { published, .. } => Ok(Self::Revoked {
-                published,
-                history,
-                revoked: now,
-                reason,
-                destroy_due,
-            }),
+            | Self::Retired { published, .. } => {
+                Ok(Self::Revoked { published, history, revoked: now, reason, destroy_due })
+            }
             other => Err(other.refuses("revoke")),
         }
     }
@@ -259,22 +239,14 @@ impl State {
     /// `retired → destroyed`, `revoked → destroyed`, once the material is gone.
     pub fn destroy(self, now: Timestamp) -> Result<Self, TransitionError> {
         match self {
-            Self::Retired {
-                published, history, ..
-            } => Ok(Self::Destroyed {
+            Self::Retired { published, history, .. } => Ok(Self::Destroyed {
                 published,
                 history,
                 revoked: None,
                 reason: String::new(),
                 destroyed: now,
             }),
-            Self::Revoked {
-                published,
-                history,
-                revoked,
-                reason,
-                ..
-            } => Ok(Self::Destroyed {
+            Self::Revoked { published, history, revoked, reason, .. } => Ok(Self::Destroyed {
                 published,
                 history,
                 revoked: Some(revoked),
@@ -303,42 +275,25 @@ impl State {
             Some(before) => Some(before.tokens_until),
             None => None,
         };
-        Self::Current {
-            published,
-            since: now,
-            token_ttl,
-            tokens_until,
-        }
+        Self::Current { published, since: now, token_ttl, tokens_until }
     }
 
     /// The time as `current` if it ended at `now`; for any other state what it already carries. A
     /// clock that went backwards ends it no earlier than it began.
     fn signed(&self, now: Timestamp) -> Option<History> {
         match self {
-            Self::Current {
-                since,
-                token_ttl,
-                tokens_until,
-                ..
-            } => {
+            Self::Current { since, token_ttl, tokens_until, .. } => {
                 let until = now.max(*since);
                 let ends = later(until, token_ttl.saturating_add(CLOCK_SKEW));
                 let tokens_until = tokens_until.map_or(ends, |earlier| earlier.max(ends));
-                Some(History {
-                    since: *since,
-                    until,
-                    tokens_until,
-                })
+                Some(History { since: *since, until, tokens_until })
             }
             other => other.history(),
         }
     }
 
     const fn refuses(&self, verb: &'static str) -> TransitionError {
-        TransitionError {
-            verb,
-            state: self.name(),
-        }
+        TransitionError { verb, state: self.name() }
     }
 }
 
@@ -402,10 +357,7 @@ impl FromStr for StateName {
     type Err = UnknownState;
 
     fn from_str(text: &str) -> Result<Self, UnknownState> {
-        Self::ALL
-            .into_iter()
-            .find(|name| name.as_str() == text)
-            .ok_or(UnknownState)
+        Self::ALL.into_iter().find(|name| name.as_str() == text).ok_or(UnknownState)
     }
 }
 

@@ -76,11 +76,7 @@ impl Draft {
             extensions: extensions(&subject_public_key_info, common_name)?,
             subject_public_key_info,
         };
-        Ok(Self {
-            public: public.clone(),
-            algorithm,
-            to_be_signed: certificate.to_der()?,
-        })
+        Ok(Self { public: public.clone(), algorithm, to_be_signed: certificate.to_der()? })
     }
 
     /// What the key has to sign: the DER of the TBSCertificate, as a message.
@@ -93,10 +89,7 @@ impl Draft {
     pub fn finish(self, signature: &[u8]) -> Result<Vec<u8>, Error> {
         let wanted = self.public.signature_len();
         if signature.len() != wanted {
-            return Err(Error::SignatureLength {
-                given: signature.len(),
-                wanted,
-            });
+            return Err(Error::SignatureLength { given: signature.len(), wanted });
         }
         let converted;
         let signature = match &self.public {
@@ -151,14 +144,8 @@ struct PssParameters {
 
 /// How X.509 names a JWA algorithm (RFC 4055, 5758, 8410).
 fn identifier(algorithm: Algorithm) -> Result<AlgorithmIdentifierOwned, der::Error> {
-    let with_null = |oid| AlgorithmIdentifierOwned {
-        oid,
-        parameters: Some(Any::from(Null)),
-    };
-    let bare = |oid| AlgorithmIdentifierOwned {
-        oid,
-        parameters: None,
-    };
+    let with_null = |oid| AlgorithmIdentifierOwned { oid, parameters: Some(Any::from(Null)) };
+    let bare = |oid| AlgorithmIdentifierOwned { oid, parameters: None };
     Ok(match algorithm {
         Algorithm::Rs256 => with_null(rfc5912::SHA_256_WITH_RSA_ENCRYPTION),
         Algorithm::Rs384 => with_null(rfc5912::SHA_384_WITH_RSA_ENCRYPTION),
@@ -228,34 +215,19 @@ fn extensions(
     public: &SubjectPublicKeyInfoOwned,
     common_name: &str,
 ) -> Result<Extensions, der::Error> {
-    let not_a_ca = BasicConstraints {
-        ca: false,
-        path_len_constraint: None,
-    };
+    let not_a_ca = BasicConstraints { ca: false, path_len_constraint: None };
     let usage = KeyUsage(FlagSet::from(KeyUsages::DigitalSignature));
     // Method 1 of RFC 5280 section 4.2.1.2: SHA-1 of the bit string without tag, length and count
     // of unused bits. It is a name here, not a protection.
     let key_id = OctetString::new(Sha1::digest(public.subject_public_key.raw_bytes()).as_slice())?;
     let mut extensions = vec![
-        extension(
-            rfc5280::ID_CE_BASIC_CONSTRAINTS,
-            Weight::Critical,
-            &not_a_ca,
-        )?,
+        extension(rfc5280::ID_CE_BASIC_CONSTRAINTS, Weight::Critical, &not_a_ca)?,
         extension(rfc5280::ID_CE_KEY_USAGE, Weight::Critical, &usage)?,
-        extension(
-            rfc5280::ID_CE_SUBJECT_KEY_IDENTIFIER,
-            Weight::Plain,
-            &key_id,
-        )?,
+        extension(rfc5280::ID_CE_SUBJECT_KEY_IDENTIFIER, Weight::Plain, &key_id)?,
     ];
     if let Some(name) = whole_name(common_name)? {
         let names = vec![name];
-        extensions.push(extension(
-            rfc5280::ID_CE_SUBJECT_ALT_NAME,
-            Weight::Plain,
-            &names,
-        )?);
+        extensions.push(extension(rfc5280::ID_CE_SUBJECT_ALT_NAME, Weight::Plain, &names)?);
     }
     Ok(extensions)
 }
@@ -286,9 +258,7 @@ fn whole_name(name: &str) -> Result<Option<GeneralName>, der::Error> {
     } else if is_host_name(name) {
         Ok(Some(GeneralName::DnsName(Ia5String::new(name)?)))
     } else if name.is_ascii() && name.contains(':') {
-        Ok(Some(GeneralName::UniformResourceIdentifier(
-            Ia5String::new(name)?,
-        )))
+        Ok(Some(GeneralName::UniformResourceIdentifier(Ia5String::new(name)?)))
     } else {
         Ok(None)
     }
@@ -300,9 +270,7 @@ fn is_host_name(name: &str) -> bool {
         (1..=63).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
     };
     name.len() <= 253 && name.split('.').all(is_label)
 }
