@@ -12,6 +12,7 @@ pub mod http;
 pub mod jose;
 pub mod key;
 pub mod keyring;
+pub mod metrics;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;

@@ -1,0 +1,197 @@
+//! One change of one key set: decide, commit, publish.
+
+use super::repeat::Job;
+use super::snapshot::Line;
+use super::{Barrier, Changed, Error, Event, Keyring, Mode};
+use crate::audit::{Action, Record};
+use crate::key::{KeySet, KeySetId, Kid, Refusal};
+use crate::store::{self, Change, Outcome};
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Times that a change is thought out anew because somebody else changed the key set.
+const ATTEMPTS_MAX: usize = 5;
+
+/// What a change is to become, decided on the key set as it stands.
+pub(super) struct Decision {
+    pub(super) after: KeySet,
+    pub(super) subject: Option<Kid>,
+    pub(super) caches_at_risk: Vec<String>,
+    pub(super) record: Entry,
+}
+
+/// What the audit record says of a change.
+pub(super) struct Entry {
+    pub(super) action: Action,
+    pub(super) reason: String,
+    pub(super) detail: String,
+}
+
+/// What was decided about the key set as it stands.
+pub(super) enum Verdict {
+    /// Change it.
+    Change(Box<Decision>),
+    /// It is already so.
+    AlreadySo(Option<Kid>),
+}
+
+impl Keyring {
+    /// Carries out what `decide` makes of the key set as it stands; decides anew if somebody else
+    /// changes it in between. When this returns success, every signature that is still to be
+    /// released and every JWKS that is still to be served sees the change.
+    pub(super) async fn change(
+        &self,
+        id: &KeySetId,
+        job: &Job,
+        decide: impl Fn(&KeySet, Timestamp) -> Result<Verdict, Error> + Send + Sync,
+    ) -> Result<Changed, Error> {
+        let _changing = self.0.changing.lock().await;
+        if self.0.doubtful.load(Ordering::Acquire) {
+            self.reload().await?;
+        }
+        for _ in 0..ATTEMPTS_MAX {
+            let (before, now) = (self.stored_line(id)?, self.now());
+            let decision = match decide(&before, now)? {
+                Verdict::Change(decision) => decision,
+                Verdict::AlreadySo(kid) => return Ok(told(before, kid, Vec::new())),
+            };
+            let Decision { after, subject, caches_at_risk, record } = *decision;
+            match self.commit(job, Some(before), after, subject, &caches_at_risk, record).await {
+                Ok(set) => return Ok(told(set, subject, caches_at_risk)),
+                Err(Error::Store(error)) if error.kind == store::Kind::Conflict => {
+                    self.reload().await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let current = self.stored_line(id)?.current().map(|key| key.kid);
+        Err(Refusal::Changed { current }.into())
+    }
+
+    /// Says what `decide` would make of the key set as it stands, and changes nothing.
+    pub(super) fn preview(
+        &self,
+        id: &KeySetId,
+        decide: impl Fn(&KeySet, Timestamp) -> Result<Verdict, Error>,
+    ) -> Result<Changed, Error> {
+        let (before, now) = (self.key_set(id)?, self.now());
+        Ok(match decide(&before, now)? {
+            Verdict::Change(decision) => {
+                let Decision { after, subject, caches_at_risk, .. } = *decision;
+                told(Arc::new(after), subject, caches_at_risk)
+            }
+            Verdict::AlreadySo(kid) => told(before, kid, Vec::new()),
+        })
+    }
+
+    /// Either of the two.
+    pub(super) async fn change_or_preview(
+        &self,
+        id: &KeySetId,
+        job: &Job,
+        mode: Mode,
+        decide: impl Fn(&KeySet, Timestamp) -> Result<Verdict, Error> + Send + Sync,
+    ) -> Result<Changed, Error> {
+        match mode {
+            Mode::Commit => self.change(id, job, decide).await,
+            Mode::DryRun => self.preview(id, decide),
+        }
+    }
+
+    /// The one place that writes to the store what a key set becomes; publishes it if it was
+    /// written. The caller holds `changing`.
+    pub(super) async fn commit(
+        &self,
+        job: &Job,
+        before: Option<Arc<KeySet>>,
+        mut after: KeySet,
+        subject: Option<Kid>,
+        caches_at_risk: &[String],
+        Entry { action, reason, detail }: Entry,
+    ) -> Result<Arc<KeySet>, Error> {
+        let now = self.now();
+        let answer = job.answer(now, &after, subject, caches_at_risk)?;
+        let record = Record {
+            time: now,
+            caller: job.caller.clone(),
+            action,
+            key_set: after.id.clone(),
+            kid: subject,
+            reason,
+            request: job.request.clone(),
+            detail,
+        };
+        let change = Change { before, after: after.clone(), record, answer };
+        match self.store().commit(&change).await {
+            Ok(revision) => {
+                job.committed();
+                after.revision = revision;
+                let set = self.publish(after);
+                self.0.parts.metrics.key_changed(&set.id, action.as_str());
+                tracing::info!(
+                    key_set = %set.id, action = action.as_str(), caller = job.caller, request_id = job.request,
+                    kid = subject.map(tracing::field::display), revision, "key set changed"
+                );
+                Ok(set)
+            }
+            Err(error) => {
+                if error.outcome == Outcome::Unknown {
+                    self.doubt();
+                }
+                Err(match error.kind {
+                    store::Kind::KeySetExists => Error::KeySetExists { id: change.after.id },
+                    store::Kind::PublicKeyInUse => Error::PublicKeyInUse,
+                    store::Kind::RequestAnswered => Error::RequestIdReused,
+                    _ => Error::Store(error),
+                })
+            }
+        }
+    }
+
+    /// Makes the store's word ours: after a conflict, and when it is not known whether a commit was
+    /// carried out. The caller holds `changing`.
+    pub(super) async fn reload(&self) -> Result<(), Error> {
+        let image = self.store().load().await.map_err(Error::Store)?;
+        let known = self.0.snapshot.load();
+        for set in image.key_sets {
+            let same =
+                known.lines.get(&set.id).is_some_and(|line| line.set.revision == set.revision);
+            if !same {
+                self.publish(set);
+            }
+        }
+        self.0.doubtful.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Swaps the snapshot and tells the watchers. The caller holds `changing`.
+    fn publish(&self, set: KeySet) -> Arc<KeySet> {
+        let line = Line::new(set, &self.0.parts.backends);
+        let set = Arc::clone(&line.set);
+        let snapshot = self.0.snapshot.load().with(line);
+        let event = Event {
+            key_sets: vec![Arc::clone(&set)],
+            revision: snapshot.revision,
+            snapshot: false,
+        };
+        self.0.snapshot.store(Arc::new(snapshot));
+        // That nobody is watching is no error.
+        drop(self.0.events.send(event));
+        self.0.wake.notify_one();
+        set
+    }
+
+    /// The key set as it stands, deleted ones included: their material is still to be destroyed.
+    fn stored_line(&self, id: &KeySetId) -> Result<Arc<KeySet>, Error> {
+        let snapshot = self.0.snapshot.load();
+        let line = snapshot.lines.get(id).map(|line| Arc::clone(&line.set));
+        line.ok_or_else(|| Error::KeySetNotFound { id: id.to_string() })
+    }
+}
+
+fn told(key_set: Arc<KeySet>, subject: Option<Kid>, caches_at_risk: Vec<String>) -> Changed {
+    let subject = subject.and_then(|kid| key_set.key(&kid).cloned());
+    let barrier = Barrier::all(key_set.revision);
+    Changed { key_set, subject, replayed: false, barrier, caches_at_risk }
+}

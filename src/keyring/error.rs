@@ -1,0 +1,110 @@
+//! Why the keyring did not do as it was asked, sorted by what the caller can do.
+
+use crate::backend;
+use crate::key::{Algorithm, BackendName, InvalidPolicy, KeySetId, Refusal};
+use crate::store;
+
+/// Why the keyring did not do as it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no such key set.
+    #[error("there is no key set {id}")]
+    KeySetNotFound {
+        /// The name that was asked for.
+        id: String,
+    },
+    /// A guard, or the key set's present state.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// There is a key set of that name, perhaps a deleted one: names are not used again.
+    #[error("there is, or was, a key set {id}; names are not used again")]
+    KeySetExists {
+        /// The name.
+        id: KeySetId,
+    },
+    /// There is a key with that public key.
+    #[error("the backend generated a key that is in use already")]
+    PublicKeyInUse,
+    /// A request that is wrong in itself; each field with what would be right.
+    #[error("{}", fields.iter().map(|wrong| format!("{}: {}", wrong.field, wrong.why)).collect::<Vec<_>>().join("; "))]
+    Invalid {
+        /// The fields.
+        fields: Vec<InvalidField>,
+    },
+    /// A claim or header parameter that the service sets itself.
+    #[error("{claim} {why}")]
+    ClaimNotAllowed {
+        /// Its name.
+        claim: String,
+        /// What would be right.
+        why: &'static str,
+    },
+    /// The digest does not fit the algorithm.
+    #[error("the digest has {given} bytes; {algorithm} takes {wanted}")]
+    DigestLength {
+        /// The algorithm.
+        algorithm: Algorithm,
+        /// The length that fits.
+        wanted: usize,
+        /// The length that was given.
+        given: usize,
+    },
+    /// EdDSA signs messages.
+    #[error("EdDSA signs the message itself; send message, not digest")]
+    DigestNotAllowed,
+    /// The request id was used for something else.
+    #[error("request_id was used within 24 hours for another request; choose a new one")]
+    RequestIdReused,
+    /// The key set does not sign.
+    #[error("the key set {id} is disabled: it publishes its keys and does not sign")]
+    Disabled {
+        /// The key set.
+        id: KeySetId,
+    },
+    /// There is nothing to sign with.
+    #[error(
+        "the key set {id} has no current key; the service generates one as soon as its backend can"
+    )]
+    NoCurrentKey {
+        /// The key set.
+        id: KeySetId,
+    },
+    /// The caller's time ran out.
+    #[error("{}", if *committed { "the time ran out after the change was made; repeat the request to see it confirmed" } else { "the time ran out" })]
+    DeadlineExceeded {
+        /// Whether a change was made all the same.
+        committed: bool,
+    },
+    /// Too many changes are under way.
+    #[error("too many changes are under way")]
+    Overloaded,
+    /// The backend.
+    #[error("backend {name}: {source}")]
+    Backend {
+        /// Which one.
+        name: BackendName,
+        /// What it said.
+        source: backend::Error,
+    },
+    /// The store.
+    #[error("store: {0}")]
+    Store(#[source] store::Error),
+    /// A fault of our own.
+    #[error("{0}")]
+    Fault(String),
+}
+
+/// A field that is wrong, by its name in the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidField {
+    /// The path of the field, e.g. `key_set.policy.retention`.
+    pub field: String,
+    /// What would be right.
+    pub why: String,
+}
+
+impl From<InvalidPolicy> for InvalidField {
+    fn from(wrong: InvalidPolicy) -> Self {
+        Self { field: format!("key_set.policy.{}", wrong.field), why: wrong.why }
+    }
+}

@@ -1,0 +1,186 @@
+//! How a key comes to be: reserved in the store, generated in the backend, certified by its own
+//! signature, and published only by the change that wants it. Whatever fails on the way leaves
+//! material that the store has marked as not wanted, and that is destroyed.
+
+use super::snapshot::key_ref;
+use super::{Error, Keyring};
+use crate::backend::{self, Input, KeyRef, Order, Outcome};
+use crate::jose::thumbprint;
+use crate::key::{
+    Algorithm, BackendName, Born, Issuer, Key, KeySet, KeySetId, MaterialId, Policy, Reservation,
+};
+use crate::x509::certificate::Draft;
+use jiff::Timestamp;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long a new key's certificate may take to be signed.
+const CERTIFY_MAX: Duration = Duration::from_secs(30);
+
+/// A key set's line, as far as generation has to know it.
+pub(super) struct Line<'a> {
+    pub(super) id: &'a KeySetId,
+    pub(super) algorithm: Algorithm,
+    pub(super) issuer: &'a Issuer,
+    pub(super) backend: &'a BackendName,
+    pub(super) policy: &'a Policy,
+}
+
+impl<'a> From<&'a KeySet> for Line<'a> {
+    fn from(set: &'a KeySet) -> Self {
+        let KeySet { id, algorithm, issuer, backend, policy, .. } = set;
+        Self { id, algorithm: *algorithm, issuer, backend, policy }
+    }
+}
+
+/// A key that exists and is not published yet.
+#[derive(Clone)]
+pub(super) struct Fresh {
+    reservation: Reservation,
+    born: Born,
+}
+
+impl Fresh {
+    /// The key, published as `next` from `now` on.
+    pub(super) fn publish(&self, now: Timestamp, policy: &Policy) -> Key {
+        self.reservation.publish(now, policy, self.born.clone())
+    }
+}
+
+impl Keyring {
+    /// Generates a key for `line`. If that fails, nothing is left of it.
+    pub(super) async fn generate(&self, line: Line<'_>) -> Result<Fresh, Error> {
+        let reservation = Reservation {
+            material: MaterialId::from_bytes(random()?),
+            key_set: line.id.clone(),
+            algorithm: line.algorithm,
+            spec: line.algorithm.key_spec(line.policy.rsa_bits),
+            backend: line.backend.clone(),
+            reserved: self.now(),
+        };
+        self.store().reserve(&reservation).await.map_err(Error::Store)?;
+        match self.bear(&reservation, line.issuer).await {
+            Ok(born) => Ok(Fresh { reservation, born }),
+            Err(error) => {
+                self.discard(&reservation).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// Generates a key and hands it to `place`; if that does not publish it, nothing is left of it.
+    pub(super) async fn generate_and<T, Fut>(
+        &self,
+        line: Line<'_>,
+        place: impl FnOnce(Fresh) -> Fut,
+    ) -> Result<T, Error>
+    where
+        Fut: Future<Output = Result<T, Error>>,
+    {
+        let fresh = self.generate(line).await?;
+        let reservation = fresh.reservation.clone();
+        let placed = place(fresh).await;
+        match &placed {
+            Ok(_) => {}
+            Err(Error::Store(error)) if error.outcome == Outcome::Unknown => {}
+            Err(_) => self.discard(&reservation).await,
+        }
+        placed
+    }
+
+    /// Ends material that is not wanted: marked first, so that no change can publish it any more;
+    /// then destroyed; then forgotten. What fails here is tried again by the rotator.
+    pub(super) async fn discard(&self, reservation: &Reservation) {
+        let material = reservation.material;
+        let outcome = async {
+            self.store().abandon(material).await.map_err(Error::Store)?;
+            self.finish_off(reservation).await
+        };
+        if let Err(error) = outcome.await {
+            tracing::warn!(%material, key_set = %reservation.key_set, %error, "material that is not wanted could not be destroyed yet");
+            self.0.leftovers.store(true, std::sync::atomic::Ordering::Release);
+        }
+    }
+
+    /// Destroys material that the store has marked, and removes the mark.
+    pub(super) async fn finish_off(&self, reservation: &Reservation) -> Result<(), Error> {
+        let name = &reservation.backend;
+        let destroyed = self.backend(name)?.destroy(reservation.material, None).await;
+        destroyed.map_err(|source| Error::Backend { name: name.clone(), source })?;
+        self.store().forget(reservation.material).await.map_err(Error::Store)
+    }
+
+    async fn bear(&self, reservation: &Reservation, issuer: &Issuer) -> Result<Born, Error> {
+        let name = &reservation.backend;
+        let backend = self.backend(name)?;
+        let failed = |source| Error::Backend { name: name.clone(), source };
+        let order = Order {
+            material: reservation.material,
+            key_set: reservation.key_set.clone(),
+            spec: reservation.spec,
+        };
+        let material = backend.generate(&order).await.map_err(failed)?;
+        if material.public.spec() != Some(reservation.spec) {
+            let message = format!("asked for {}, got {:?}", reservation.spec, material.public);
+            return Err(failed(backend::Error::new(
+                backend::Kind::Inconsistent,
+                "generate",
+                message,
+            )));
+        }
+        let key = Arc::new(KeyRef {
+            material: reservation.material,
+            object: material.object,
+            algorithm: reservation.algorithm,
+            public: material.public,
+        });
+        let certificate = self.certify(backend.as_ref(), name, &key, issuer).await?;
+        let KeyRef { object, public, .. } = (*key).clone();
+        let kid = thumbprint::kid(&public);
+        Ok(Born { kid, object: object.to_string(), public, certificate })
+    }
+
+    /// The key's self-signed certificate: the only thing that it signs before it is current.
+    async fn certify(
+        &self,
+        backend: &dyn backend::Backend,
+        name: &BackendName,
+        key: &Arc<KeyRef>,
+        issuer: &Issuer,
+    ) -> Result<Vec<u8>, Error> {
+        let fault =
+            |error: crate::x509::certificate::Error| Error::Fault(format!("certificate: {error}"));
+        let draft = Draft::new(&key.public, key.algorithm, issuer.host(), random()?, self.now())
+            .map_err(fault)?;
+        let input = Input::Message(draft.to_be_signed().to_vec().into());
+        let deadline = deadline_in(CERTIFY_MAX);
+        let signature = backend.sign(key, input, deadline).await;
+        let signature =
+            signature.map_err(|source| Error::Backend { name: name.clone(), source })?;
+        draft.finish(&signature).map_err(fault)
+    }
+
+    /// Tells the backend that a key is out of use for good. The store's word has been given
+    /// already: this only makes the backend forget what it keeps at hand.
+    pub(super) async fn disable(&self, key: &Key) {
+        let Ok(backend) = self.backend(&key.backend) else {
+            return;
+        };
+        if let Err(error) = backend.disable(&key_ref(key)).await {
+            tracing::warn!(kid = %key.kid, key_set = %key.key_set, %error, "the backend could not disable a revoked key; it will be destroyed when due");
+        }
+    }
+}
+
+/// Bytes from the operating system's random number generator.
+pub(super) fn random<const N: usize>() -> Result<[u8; N], Error> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Error::Fault(format!("no random numbers: {error}")))?;
+    Ok(bytes)
+}
+
+/// The instant that comes `wait` from now.
+pub(super) fn deadline_in(wait: Duration) -> Instant {
+    Instant::now() + wait
+}

@@ -1,0 +1,116 @@
+//! Rotate: `next → current`, `current → previous`, and a fresh `next`.
+
+use super::change::{Decision, Entry, Verdict};
+use super::generate::{Fresh, Line};
+use super::repeat::{Asked, Job};
+use super::{Changed, Context, Error, Keyring, Mode, Rotate};
+use crate::audit::Action;
+use crate::key::{Approval, KeySet, Kid, State};
+use jiff::Timestamp;
+use std::time::Duration;
+
+impl Keyring {
+    /// Rotates a key set. The fresh key is generated first, while nothing is locked and nothing has
+    /// changed; then one short change moves all three. Answers with the old current key as subject.
+    pub async fn rotate(&self, mut context: Context, rotate: Rotate) -> Result<Changed, Error> {
+        let id = rotate.key_set.clone();
+        self.key_set(&id)?;
+        if rotate.mode == Mode::DryRun {
+            context.request_id = None;
+        }
+        let expected = rotate.expected_current.map(|kid| kid.to_string()).unwrap_or_default();
+        let approval = format!("{:?}", rotate.approval);
+        let asked = Asked::new("rotate", &id, &[&expected, &approval, &rotate.reason]);
+        self.once(context, &id, asked, move |ring, job| async move {
+            match rotate.mode {
+                Mode::DryRun => ring.preview(&rotate.key_set, |set, now| {
+                    rotate.decide(set, now, None, String::new())
+                }),
+                Mode::Commit => ring.rotate_once(&job, &rotate, "").await,
+            }
+        })
+        .await
+    }
+
+    pub(super) async fn rotate_once(
+        &self,
+        job: &Job,
+        rotate: &Rotate,
+        why: &str,
+    ) -> Result<Changed, Error> {
+        let _turn = self.0.generating.lock(&rotate.key_set).await;
+        let set = self.key_set(&rotate.key_set)?;
+        set.expect_current(rotate.expected_current)?;
+        set.may_rotate(self.now(), &rotate.approval)?;
+        self.generate_and(Line::from(&*set), |fresh| async move {
+            let decide = |set: &KeySet, now| rotate.decide(set, now, Some(&fresh), why.to_owned());
+            self.change(&rotate.key_set, job, decide).await
+        })
+        .await
+    }
+}
+
+impl Rotate {
+    fn decide(
+        &self,
+        set: &KeySet,
+        now: Timestamp,
+        fresh: Option<&Fresh>,
+        detail: String,
+    ) -> Result<Verdict, Error> {
+        set.expect_current(self.expected_current)?;
+        let fresh = fresh.map(|fresh| fresh.publish(now, &set.policy));
+        let after = set.rotate(now, &self.approval, fresh)?;
+        Ok(Verdict::Change(Box::new(Decision {
+            caches_at_risk: caches_at_risk(now, set.next().map(|key| &key.state)),
+            subject: set.current().map(|key| key.kid),
+            record: Entry {
+                action: Action::Rotate,
+                reason: self.approval.reason(&self.reason),
+                detail: described(
+                    &detail,
+                    set.current().map(|key| key.kid),
+                    after.current().map(|key| key.kid),
+                ),
+            },
+            after,
+        })))
+    }
+}
+
+impl Approval {
+    /// The reason that goes into the record: the one that overrides a guard, else `other`.
+    pub(super) fn reason(&self, other: &str) -> String {
+        match self {
+            Self::Forced { reason } => reason.clone(),
+            Self::Guarded => other.to_owned(),
+        }
+    }
+}
+
+fn described(detail: &str, old: Option<Kid>, new: Option<Kid>) -> String {
+    let name = |kid: Option<Kid>| kid.map_or_else(|| "none".to_owned(), |kid| kid.to_string());
+    let change = format!("current {} to {}", name(old), name(new));
+    if detail.is_empty() { change } else { format!("{change}; {detail}") }
+}
+
+/// Verifiers that do not ask again at once when they meet a kid that they do not know, and how long
+/// they may stay without it, by their defaults.
+const SLOW_VERIFIERS: [(&str, Duration); 5] = [
+    ("go-jwt-middleware (until max-age ends)", Duration::from_secs(30)),
+    ("jose, npm (asks again after 30 s)", Duration::from_secs(30)),
+    ("express-oauth2-jwt-bearer (asks again after 30 s)", Duration::from_secs(30)),
+    ("PyJWT PyJWKClient (asks again after 30 s)", Duration::from_secs(30)),
+    (".NET ConfigurationManager (asks again after 5 min)", Duration::from_secs(300)),
+];
+
+/// Verifiers that may not hold a key which begins to sign at `now`, since it was published less
+/// than their own waiting time ago.
+pub(super) fn caches_at_risk(now: Timestamp, becoming_current: Option<&State>) -> Vec<String> {
+    let Some(State::Next { published, .. }) = becoming_current else {
+        return Vec::new();
+    };
+    let known_for = crate::key::until(*published, now);
+    let slow = SLOW_VERIFIERS.iter().filter(|(_, wait)| known_for < *wait);
+    slow.map(|(name, _)| (*name).to_owned()).collect()
+}

@@ -1,0 +1,219 @@
+//! What the clock asks for: missing keys, rotation, retirement, destruction, and the ends of what
+//! failed before.
+//!
+//! What is due is thought out by [`crate::key::plan`] and done by the same verbs that operators
+//! use. What fails is tried again after a pause that doubles, and is loud every time.
+
+use super::change::{Decision, Entry, Verdict};
+use super::generate::Line;
+use super::repeat::Job;
+use super::snapshot::key_ref;
+use super::{Error, Keyring, Mode, Rotate, locked};
+use crate::audit::Action;
+use crate::key::{Act, Approval, KeySet, KeySetId, Kid, Refusal, Slot, Step, later, plan};
+use crate::store;
+use jiff::Timestamp;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How often the plan is looked at when nothing wakes the rotator.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The first pause after a failure; it doubles up to [`BACKOFF_MAX`].
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// How often old answers are dropped.
+const HOUSEKEEPING: Duration = Duration::from_secs(60 * 60);
+
+/// What has failed, and when it is worth another try.
+#[derive(Debug, Default)]
+pub struct Backoff {
+    steps: HashMap<(KeySetId, Act), (Timestamp, Duration)>,
+    swept: Option<(Timestamp, Duration)>,
+    kept_house: Option<Timestamp>,
+}
+
+impl Keyring {
+    /// Does what is due, whenever it is due, until `stop` completes.
+    pub async fn run_rotator(&self, stop: impl Future<Output = ()> + Send) {
+        tokio::pin!(stop);
+        loop {
+            self.tick().await;
+            tokio::select! {
+                () = &mut stop => return,
+                () = self.0.wake.notified() => {}
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
+    }
+
+    /// Does everything that is due now, once.
+    pub async fn tick(&self) {
+        self.clear_doubt().await;
+        self.keep_house().await;
+        let snapshot = self.0.snapshot.load_full();
+        for line in snapshot.lines.values() {
+            for step in plan(self.now(), &line.set) {
+                self.attempt(&line.set, &step).await;
+            }
+        }
+    }
+
+    async fn attempt(&self, set: &KeySet, step: &Step) {
+        let name = (set.id.clone(), step.act.clone());
+        let waits = locked(&self.0.backoff).steps.get(&name).copied();
+        if waits.is_some_and(|(until, _)| self.now() < until) {
+            return;
+        }
+        match self.take(set, step).await {
+            Ok(()) => {
+                locked(&self.0.backoff).steps.remove(&name);
+            }
+            Err(error) => {
+                let pause = waits.map_or(BACKOFF_MIN, |(_, pause)| (pause * 2).min(BACKOFF_MAX));
+                let until = later(self.now(), pause);
+                locked(&self.0.backoff).steps.insert(name, (until, pause));
+                self.0.parts.metrics.step_failed(&set.id, step.act.name());
+                tracing::error!(
+                    key_set = %set.id, act = step.act.name(), why = step.why, due = %step.due, %error,
+                    retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
+                    "what is due could not be done"
+                );
+            }
+        }
+    }
+
+    async fn take(&self, set: &KeySet, step: &Step) -> Result<(), Error> {
+        match &step.act {
+            Act::Generate(slot) => self.mend(&set.id, *slot, step.why).await,
+            Act::Rotate => self.rotate_by_clock(set, step.why).await,
+            Act::Retire(kid) => {
+                let (kid, why) = (*kid, step.why);
+                self.by_clock(&set.id, kid, Action::Retire, why, |set, now| set.retire(now, kid))
+                    .await
+            }
+            Act::Destroy(kid) => self.destroy(set, *kid, step.why).await,
+        }
+    }
+
+    /// Generates what a key set lacks.
+    async fn mend(&self, id: &KeySetId, slot: Slot, why: &'static str) -> Result<(), Error> {
+        let _turn = self.0.generating.lock(id).await;
+        let set = self.key_set(id)?;
+        let missing = set.missing();
+        let wanted = match slot {
+            Slot::Current => missing.current,
+            Slot::Next => missing.next,
+        };
+        if !wanted {
+            return Ok(());
+        }
+        let job = Job::by_clock();
+        self.generate_and(Line::from(&*set), |fresh| async move {
+            let decide = |set: &KeySet, now| {
+                let fresh = fresh.publish(now, &set.policy);
+                let kid = fresh.kid;
+                Ok(clockwork(set.mend(now, slot, fresh)?, kid, Action::Mend, why))
+            };
+            self.change(id, &job, decide).await.map(drop)
+        })
+        .await
+    }
+
+    async fn rotate_by_clock(&self, set: &KeySet, why: &'static str) -> Result<(), Error> {
+        let rotate = Rotate {
+            key_set: set.id.clone(),
+            expected_current: set.current().map(|key| key.kid),
+            approval: Approval::Guarded,
+            reason: why.to_owned(),
+            mode: Mode::Commit,
+        };
+        self.rotate_once(&Job::by_clock(), &rotate, "automatic").await.map(drop)
+    }
+
+    /// The material first, then the record of it: a crash in between destroys once more, which is
+    /// nothing.
+    async fn destroy(&self, set: &KeySet, kid: Kid, why: &'static str) -> Result<(), Error> {
+        let key = set.key(&kid).ok_or(Refusal::KeyNotFound { kid })?;
+        let reference = key_ref(key);
+        let backend = self.backend(&key.backend)?;
+        backend.disable(&reference).await.map_err(|source| failed(key, source))?;
+        let destroyed = backend.destroy(reference.material, Some(&reference.object)).await;
+        destroyed.map_err(|source| failed(key, source))?;
+        self.by_clock(&set.id, kid, Action::Destroy, why, |set, now| set.destroyed(now, kid)).await
+    }
+
+    async fn by_clock(
+        &self,
+        id: &KeySetId,
+        kid: Kid,
+        action: Action,
+        why: &'static str,
+        step: impl Fn(&KeySet, Timestamp) -> Result<KeySet, Refusal> + Send + Sync,
+    ) -> Result<(), Error> {
+        let decide = |set: &KeySet, now| Ok(clockwork(step(set, now)?, kid, action, why));
+        self.change(id, &Job::by_clock(), decide).await.map(drop)
+    }
+
+    async fn clear_doubt(&self) {
+        if self.0.doubtful.load(Ordering::Acquire) {
+            let _changing = self.0.changing.lock().await;
+            if let Err(error) = self.reload().await {
+                tracing::error!(%error, "the store does not say whether a change was made; asking again");
+            }
+        }
+    }
+
+    async fn keep_house(&self) {
+        let now = self.now();
+        if self.0.leftovers.load(Ordering::Acquire) {
+            let waits = locked(&self.0.backoff).swept;
+            if waits.is_none_or(|(until, _)| until <= now) {
+                let pause = waits.map_or(BACKOFF_MIN, |(_, pause)| (pause * 2).min(BACKOFF_MAX));
+                locked(&self.0.backoff).swept = Some((later(now, pause), pause));
+                self.0.leftovers.store(false, Ordering::Release);
+                if let Err(error) = self.sweep_abandoned().await {
+                    self.0.leftovers.store(true, Ordering::Release);
+                    tracing::warn!(%error, "material that is not wanted is still to be destroyed");
+                }
+            }
+        } else {
+            locked(&self.0.backoff).swept = None;
+        }
+        let kept = locked(&self.0.backoff).kept_house;
+        if kept.is_none_or(|kept| later(kept, HOUSEKEEPING) <= now) {
+            locked(&self.0.backoff).kept_house = Some(now);
+            let dropped: Result<(), store::Error> = self.drop_old_answers().await;
+            if let Err(error) = dropped {
+                tracing::warn!(%error, "old answers could not be dropped");
+            }
+        }
+    }
+}
+
+impl Act {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Generate(Slot::Current) => "generate current",
+            Self::Generate(Slot::Next) => "generate next",
+            Self::Rotate => "rotate",
+            Self::Retire(_) => "retire",
+            Self::Destroy(_) => "destroy",
+        }
+    }
+}
+
+fn clockwork(after: KeySet, kid: Kid, action: Action, why: &str) -> Verdict {
+    let record = Entry { action, reason: why.to_owned(), detail: String::new() };
+    Verdict::Change(Box::new(Decision {
+        after,
+        subject: Some(kid),
+        caches_at_risk: Vec::new(),
+        record,
+    }))
+}
+
+fn failed(key: &Arc<crate::key::Key>, source: crate::backend::Error) -> Error {
+    Error::Backend { name: key.backend.clone(), source }
+}

@@ -1,0 +1,102 @@
+//! Sign: from one snapshot, without a lock and without the store; checked again before release.
+
+use super::snapshot::{Line, Signer};
+use super::{Error, Keyring, Sign, Signed};
+use crate::backend::{self, Input};
+use crate::key::{Algorithm, Digest, KeySetId, Kid, Refusal, Service};
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Times that a signature is made anew because its key was rotated out meanwhile.
+const ATTEMPTS_MAX: usize = 3;
+
+impl Keyring {
+    /// Signs with the current key, by `deadline`.
+    pub async fn sign(&self, deadline: Instant, sign: Sign) -> Result<Signed, Error> {
+        self.sign_with_current(&sign.key_set, sign.expected, deadline, |_, signer| {
+            fits(signer.algorithm, &sign.input)?;
+            Ok((sign.input.clone(), ()))
+        })
+        .await
+        .map(|(signed, ())| signed)
+    }
+
+    /// Signs what `prepare` makes for the key that is current; if that key stops being current
+    /// before the signature is released, the signature is dropped and made anew.
+    pub(super) async fn sign_with_current<T>(
+        &self,
+        id: &KeySetId,
+        expected: Option<Kid>,
+        deadline: Instant,
+        prepare: impl Fn(&Line, &Signer) -> Result<(Input, T), Error>,
+    ) -> Result<(Signed, T), Error> {
+        for _ in 0..ATTEMPTS_MAX {
+            let line = self.line(id)?;
+            let signer = line.ready(expected)?;
+            let (input, prepared) = prepare(&line, signer)?;
+            let signature = signer.sign(input, deadline).await?;
+            if self.still_signs(id, signer.kid) {
+                let (kid, algorithm) = (signer.kid, signer.algorithm);
+                return Ok((Signed { signature, kid, algorithm }, prepared));
+            }
+        }
+        let current = self.key_set(id)?.current().map(|key| key.kid);
+        Err(Refusal::Changed { current }.into())
+    }
+
+    fn still_signs(&self, id: &KeySetId, kid: Kid) -> bool {
+        self.line(id).is_ok_and(|line| line.ready(Some(kid)).is_ok())
+    }
+}
+
+impl Line {
+    /// The key to sign with, if the key set signs and has the key that the caller expects.
+    fn ready(self: &Line, expected: Option<Kid>) -> Result<&Signer, Error> {
+        if self.set.service != Service::Enabled {
+            return Err(Error::Disabled { id: self.set.id.clone() });
+        }
+        let signer = self.signer.as_ref();
+        match (signer, expected) {
+            (Some(signer), Some(kid)) if signer.kid != kid => {
+                Err(Refusal::Changed { current: Some(signer.kid) }.into())
+            }
+            (Some(signer), _) => Ok(signer),
+            (None, _) => Err(Error::NoCurrentKey { id: self.set.id.clone() }),
+        }
+    }
+}
+
+impl Signer {
+    async fn sign(&self, input: Input, deadline: Instant) -> Result<Vec<u8>, Error> {
+        let name = &self.backend_name;
+        let failed = |source| Error::Backend { name: name.clone(), source };
+        let backend = self.backend.as_ref().ok_or_else(|| {
+            let why = "the configuration has no backend of that name";
+            failed(backend::Error::new(backend::Kind::Unavailable, "find backend", why))
+        })?;
+        match backend.sign(&Arc::clone(&self.key), input, deadline).await {
+            Ok(signature) if signature.len() == self.key.public.signature_len() => Ok(signature),
+            Ok(signature) => {
+                let why = format!("got a signature of {} bytes", signature.len());
+                Err(failed(backend::Error::new(backend::Kind::Inconsistent, "sign", why)))
+            }
+            Err(error) if error.kind == backend::Kind::Late => {
+                Err(Error::DeadlineExceeded { committed: false })
+            }
+            Err(error) => Err(failed(error)),
+        }
+    }
+}
+
+/// Refuses a digest that the algorithm does not sign: backends check little.
+fn fits(algorithm: Algorithm, input: &Input) -> Result<(), Error> {
+    let given = match input {
+        Input::Message(_) => return Ok(()),
+        Input::Digest(digest) => digest.len(),
+    };
+    match algorithm.digest().map(Digest::output_len) {
+        None => Err(Error::DigestNotAllowed),
+        Some(wanted) if wanted == given => Ok(()),
+        Some(wanted) => Err(Error::DigestLength { algorithm, wanted, given }),
+    }
+}

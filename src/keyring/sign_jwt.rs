@@ -1,0 +1,180 @@
+//! SignJwt: claims in, a compact JWS out.
+//!
+//! The caller's claims are kept as they were written, member by member: their order and their
+//! numbers are part of what is signed. What says who issued the token, when, and how it is to be
+//! verified is the service's own.
+
+use super::generate::random;
+use super::snapshot::{Line, Signer};
+use super::{Error, InvalidField, Jwt, Keyring, SignJwt};
+use crate::backend::Input;
+use crate::jose::{base64url, jws};
+use crate::key::later;
+use jiff::Timestamp;
+use serde::de::{Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// How long a token is valid that asks for nothing else, unless the key set allows less.
+const LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// Header parameters that say how a token is to be verified (RFC 7515 section 4.1, RFC 7516,
+/// RFC 7797).
+const OWN_PARAMETERS: [&str; 13] = [
+    "alg", "kid", "typ", "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "crit", "b64", "zip", "enc",
+];
+
+impl Keyring {
+    /// Signs claims with the current key, by `deadline`.
+    pub async fn sign_jwt(&self, deadline: Instant, sign: SignJwt) -> Result<Jwt, Error> {
+        let claims = Members::parse("claims", &sign.claims)?;
+        let header = match &sign.header {
+            Some(header) => Members::parse("header", header)?,
+            None => Members::default(),
+        };
+        header.refuse(&OWN_PARAMETERS, "is the service's own header parameter; leave it out")?;
+        let typ = sign.typ.as_deref().unwrap_or("JWT");
+        let prepare = |line: &Line, signer: &Signer| {
+            let times = Times::of(&claims, sign.lifetime, line, self.now())?;
+            let payload = payload(&claims, line, &times)?;
+            let protected = jws::protected(signer.algorithm, &signer.kid, typ, &header.0);
+            let signing_input = jws::signing_input(&protected, payload.as_bytes());
+            let input = Input::Message(signing_input.clone().into());
+            Ok((input, (signing_input, times.expires)))
+        };
+        let signed = self.sign_with_current(&sign.key_set, None, deadline, prepare).await?;
+        let (signed, (signing_input, expires)) = signed;
+        let compact = jws::compact(&signing_input, &signed.signature);
+        Ok(Jwt { compact, kid: signed.kid, expires })
+    }
+}
+
+/// The payload: what the service says, then what the caller says.
+fn payload(claims: &Members, line: &Line, times: &Times) -> Result<String, Error> {
+    claims.refuse(&["iat", "jti"], "is set by the service; leave it out")?;
+    let issuer = serde_json::Value::from(line.set.issuer.as_str());
+    let (iat, exp) = (times.issued.as_second(), times.expires.as_second());
+    let jti = base64url(&random::<16>()?);
+    let mut payload = format!(r#"{{"iss":{issuer},"iat":{iat},"exp":{exp},"jti":"{jti}""#);
+    for (name, value) in &claims.0 {
+        match name.as_str() {
+            "exp" => {}
+            "iss"
+                if serde_json::from_str::<serde_json::Value>(value.get()).ok()
+                    == Some(issuer.clone()) => {}
+            "iss" => {
+                let why = "is set by the service to the key set's issuer; leave it out";
+                return Err(Error::ClaimNotAllowed { claim: name.clone(), why });
+            }
+            _ => {
+                payload.push(',');
+                payload.push_str(&serde_json::Value::from(name.as_str()).to_string());
+                payload.push(':');
+                payload.push_str(value.get());
+            }
+        }
+    }
+    payload.push('}');
+    Ok(payload)
+}
+
+/// When a token begins and ends, in whole seconds.
+struct Times {
+    issued: Timestamp,
+    expires: Timestamp,
+}
+
+impl Times {
+    fn of(
+        claims: &Members,
+        lifetime: Option<Duration>,
+        line: &Line,
+        now: Timestamp,
+    ) -> Result<Self, Error> {
+        let longest = line.set.policy.max_token_ttl;
+        let issued = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let asked = claims.value("exp").map(Self::exp).transpose()?;
+        let (expires, field) = match (asked, lifetime) {
+            (Some(_), Some(_)) => {
+                return Err(invalid("lifetime", "must not be set beside an exp among the claims"));
+            }
+            (Some(exp), None) => (exp, "claims.exp"),
+            (None, Some(lifetime)) => (later(issued, lifetime), "lifetime"),
+            (None, None) => (later(issued, LIFETIME.min(longest)), "lifetime"),
+        };
+        let expires = Timestamp::from_second(expires.as_second()).unwrap_or(expires);
+        if expires <= issued {
+            return Err(invalid(field, "must lie at least a second in the future"));
+        }
+        if expires > later(issued, longest) {
+            let limit = longest.as_secs();
+            let why =
+                format!("must be at most {limit} seconds from now: the key set's max_token_ttl");
+            return Err(invalid(field, why));
+        }
+        Ok(Self { issued, expires })
+    }
+
+    /// A NumericDate (RFC 7519 section 2) in whole seconds.
+    fn exp(value: &RawValue) -> Result<Timestamp, Error> {
+        let seconds = serde_json::from_str::<i64>(value.get()).ok();
+        let at = seconds.and_then(|seconds| Timestamp::from_second(seconds).ok());
+        at.ok_or_else(|| invalid("claims.exp", "must be a number of whole seconds since 1970"))
+    }
+}
+
+/// The members of a JSON object, each value as it was written.
+#[derive(Default)]
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl Members {
+    fn parse(field: &'static str, text: &[u8]) -> Result<Self, Error> {
+        serde_json::from_slice(text).map_err(|error| {
+            let place = format!("line {}, column {}", error.line(), error.column());
+            let why = "must be one JSON object whose members all have different names";
+            invalid(field, format!("{why} ({place})"))
+        })
+    }
+
+    fn value(&self, name: &str) -> Option<&RawValue> {
+        self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value.as_ref())
+    }
+
+    fn refuse(&self, names: &[&str], why: &'static str) -> Result<(), Error> {
+        match self.0.iter().find(|(member, _)| names.contains(&member.as_str())) {
+            Some((claim, _)) => Err(Error::ClaimNotAllowed { claim: claim.clone(), why }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut names = std::collections::HashSet::new();
+                let mut members = Vec::new();
+                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
+                    if !names.insert(name.clone()) {
+                        return Err(A::Error::custom("a member is given twice"));
+                    }
+                    members.push((name, value));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+fn invalid(field: &str, why: impl Into<String>) -> Error {
+    Error::Invalid { fields: vec![InvalidField { field: field.to_owned(), why: why.into() }] }
+}

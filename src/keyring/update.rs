@@ -1,0 +1,97 @@
+//! UpdateKeySet, DisableKeySet, EnableKeySet, DeleteKeySet: what changes a key set and no key.
+
+use super::change::{Decision, Entry, Verdict};
+use super::repeat::Asked;
+use super::{Changed, Context, Error, InvalidField, Keyring, PolicyUpdate, Update};
+use crate::audit::Action;
+use crate::key::{KeySet, KeySetId, Policy, Refusal, Service};
+use jiff::Timestamp;
+
+impl Keyring {
+    /// Changes policy or hold, as one.
+    pub async fn update(
+        &self,
+        context: Context,
+        id: KeySetId,
+        update: Update,
+    ) -> Result<Changed, Error> {
+        self.key_set(&id)?;
+        let wanted = format!("{:?} {:?} {:?}", update.policy, update.rotation_hold, update.etag);
+        let asked = Asked::new("update", &id, &[&wanted, &update.reason]);
+        let key_set = id.clone();
+        self.once(context, &id, asked, move |ring, job| async move {
+            let decide = |set: &KeySet, _now: Timestamp| ring.updated(set, &update);
+            ring.change(&key_set, &job, decide).await
+        })
+        .await
+    }
+
+    /// Enables, disables or deletes. Deleting needs a disabled key set without published keys.
+    pub async fn serve(
+        &self,
+        context: Context,
+        id: KeySetId,
+        service: Service,
+        reason: String,
+    ) -> Result<Changed, Error> {
+        self.key_set(&id)?;
+        let verb = match service {
+            Service::Enabled => Action::Enable,
+            Service::Disabled => Action::Disable,
+            Service::Deleted => Action::Delete,
+        };
+        let key_set = id.clone();
+        let asked = Asked::new(verb.as_str(), &id, &[&reason]);
+        self.once(context, &id, asked, move |ring, job| async move {
+            let decide = |set: &KeySet, _now: Timestamp| {
+                if set.service == service {
+                    return Ok(Verdict::AlreadySo(None));
+                }
+                let after = match service {
+                    Service::Deleted => set.delete()?,
+                    _ => KeySet { service, ..set.clone() },
+                };
+                Ok(change(after, verb, reason.clone(), String::new()))
+            };
+            ring.change(&key_set, &job, decide).await
+        })
+        .await
+    }
+
+    fn updated(&self, set: &KeySet, update: &Update) -> Result<Verdict, Error> {
+        if update.etag.is_some_and(|etag| etag != set.revision) {
+            let current = set.current().map(|key| key.kid);
+            return Err(Refusal::Changed { current }.into());
+        }
+        let policy = update.policy.applied_to(&set.policy).checked(&self.0.parts.limits);
+        let policy = policy.map_err(|wrong| Error::Invalid {
+            fields: wrong.into_iter().map(InvalidField::from).collect(),
+        })?;
+        let mut after = set.with_policy(policy);
+        after.rotation_hold = update.rotation_hold.unwrap_or(set.rotation_hold);
+        if after == *set {
+            return Ok(Verdict::AlreadySo(None));
+        }
+        let detail = format!("{:?}; rotation hold {:?}", after.policy, after.rotation_hold);
+        Ok(change(after, Action::Update, update.reason.clone(), detail))
+    }
+}
+
+impl PolicyUpdate {
+    /// The policy with these fields changed; not checked yet.
+    pub fn applied_to(&self, policy: &Policy) -> Policy {
+        Policy {
+            propagation_delay: self.propagation_delay.unwrap_or(policy.propagation_delay),
+            max_token_ttl: self.max_token_ttl.unwrap_or(policy.max_token_ttl),
+            retention: self.retention.unwrap_or(policy.retention),
+            rotation_period: self.rotation_period.unwrap_or(policy.rotation_period),
+            destroy_after: self.destroy_after.unwrap_or(policy.destroy_after),
+            rsa_bits: self.rsa_bits.unwrap_or(policy.rsa_bits),
+        }
+    }
+}
+
+fn change(after: KeySet, action: Action, reason: String, detail: String) -> Verdict {
+    let record = Entry { action, reason, detail };
+    Verdict::Change(Box::new(Decision { after, subject: None, caches_at_risk: Vec::new(), record }))
+}
