@@ -1,0 +1,349 @@
+//! Carrying out one change, inside a transaction that another function begins and commits.
+
+use super::fault::{Fault, is_taken};
+use crate::audit::Record;
+use crate::key::{Key, KeySet, KeySetId, Kid, State, StateName};
+use crate::store::row::{AnswerRow, KeyRow, KeySetRow, number, number_to, time_us};
+use crate::store::{Answer, Change, Kind};
+use sqlx::sqlite::SqliteConnection;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What a change does to keys.
+struct Difference<'a> {
+    /// Keys that go from the first state to that of the second.
+    moved: Vec<(&'a State, &'a Arc<Key>)>,
+    /// Keys that were not there before.
+    new: Vec<&'a Arc<Key>>,
+}
+
+/// Writes `change` and returns its revision.
+pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<u64, Fault> {
+    let before = change.before.as_deref();
+    let difference = Difference::between(before, &change.after)?;
+    expect(db, before, &change.after.id).await?;
+    let revision = raise_revision(db).await?;
+    write_key_set(db, before, &change.after, revision).await?;
+    for (from, key) in in_order(before, difference.moved)? {
+        move_key(db, from, key).await?;
+    }
+    for key in difference.new {
+        publish(db, key).await?;
+    }
+    append(db, &change.record).await?;
+    if let Some(answer) = &change.answer {
+        keep(db, answer).await?;
+    }
+    number("number", revision).map_err(|wrong| defect(format!("revision {}", wrong.why)))
+}
+
+impl<'a> Difference<'a> {
+    /// What `after` changes; refuses what no operation on a key set does.
+    fn between(before: Option<&'a KeySet>, after: &'a KeySet) -> Result<Self, Fault> {
+        if before.is_some_and(|before| {
+            (&before.id, before.algorithm, &before.issuer, before.created)
+                != (&after.id, after.algorithm, &after.issuer, after.created)
+        }) {
+            return Err(defect(format!(
+                "the change alters what never changes of key set {}: id, algorithm, issuer or time of creation",
+                after.id
+            )));
+        }
+        let old: BTreeMap<Kid, &Arc<Key>> = before
+            .into_iter()
+            .flat_map(|before| before.keys.iter().map(|key| (key.kid, key)))
+            .collect();
+        let (mut moved, mut new) = (Vec::new(), Vec::new());
+        let mut unseen = old.clone();
+        for key in &after.keys {
+            if key.key_set != after.id || key.algorithm != after.algorithm {
+                return Err(defect(format!("{} belongs to another key set", key.kid)));
+            }
+            unseen.remove(&key.kid);
+            match old.get(&key.kid) {
+                Some(old) if Arc::ptr_eq(old, key) || *old == key => {}
+                Some(old) if old.differs_in_state_alone(key) => moved.push((&old.state, key)),
+                Some(_) => {
+                    return Err(defect(format!(
+                        "the change alters more of {} than its state",
+                        key.kid
+                    )));
+                }
+                None => new.push(key),
+            }
+        }
+        match unseen.values().find(|key| key.state.name() != StateName::Destroyed) {
+            Some(key) => {
+                Err(defect(format!("the change loses {}, which is {}", key.kid, key.state.name())))
+            }
+            None => Ok(Self { moved, new }),
+        }
+    }
+}
+
+impl Key {
+    fn differs_in_state_alone(&self, other: &Self) -> bool {
+        let state = other.state.clone();
+        Self { state, ..self.clone() } == *other
+    }
+}
+
+/// The moves in an order in which no two keys are ever current, or next, at once: one whose place
+/// is free goes first.
+fn in_order<'a>(
+    before: Option<&KeySet>,
+    mut moves: Vec<(&'a State, &'a Arc<Key>)>,
+) -> Result<Vec<(&'a State, &'a Arc<Key>)>, Fault> {
+    let mut taken: BTreeMap<Kid, StateName> = before
+        .into_iter()
+        .flat_map(|before| before.keys.iter().map(|key| (key.kid, key.state.name())))
+        .filter(|(_, state)| is_single(*state))
+        .collect();
+    let mut ordered = Vec::with_capacity(moves.len());
+    while !moves.is_empty() {
+        let free = moves.iter().position(|(_, key)| {
+            let to = key.state.name();
+            !is_single(to) || !taken.iter().any(|(kid, at)| *kid != key.kid && *at == to)
+        });
+        let Some(free) = free else {
+            return Err(defect("the change has two keys for one place"));
+        };
+        let (from, key) = moves.swap_remove(free);
+        taken.remove(&key.kid);
+        if is_single(key.state.name()) {
+            taken.insert(key.kid, key.state.name());
+        }
+        ordered.push((from, key));
+    }
+    Ok(ordered)
+}
+
+const fn is_single(state: StateName) -> bool {
+    matches!(state, StateName::Current | StateName::Next)
+}
+
+/// Refuses unless the key set is as the change found it.
+async fn expect(
+    db: &mut SqliteConnection,
+    before: Option<&KeySet>,
+    id: &KeySetId,
+) -> Result<(), Fault> {
+    let found: Option<i64> = sqlx::query_scalar("SELECT revision FROM key_sets WHERE id = $1")
+        .bind(id.as_str())
+        .fetch_optional(db)
+        .await?;
+    match (before, found) {
+        (None, None) => Ok(()),
+        (None, Some(_)) => {
+            Err(Fault::new(Kind::KeySetExists, format!("there is, or was, a key set {id}")))
+        }
+        (Some(before), Some(found)) if found == number_to(before.revision) => Ok(()),
+        (Some(before), Some(found)) => Err(Fault::new(
+            Kind::Conflict,
+            format!("key set {id} is at revision {found}, not {}; read it again", before.revision),
+        )),
+        (Some(_), None) => {
+            Err(Fault::new(Kind::Conflict, format!("there is no key set {id} to change")))
+        }
+    }
+}
+
+async fn raise_revision(db: &mut SqliteConnection) -> Result<i64, Fault> {
+    sqlx::query_scalar("UPDATE revision SET number = number + 1 WHERE id = 1 RETURNING number")
+        .fetch_optional(db)
+        .await?
+        .ok_or_else(|| Fault::new(Kind::Corrupt, "table revision has lost its one row"))
+}
+
+async fn write_key_set(
+    db: &mut SqliteConnection,
+    before: Option<&KeySet>,
+    after: &KeySet,
+    revision: i64,
+) -> Result<(), Fault> {
+    let sql = match before {
+        Some(_) => {
+            "UPDATE key_sets SET id = $1, algorithm = $2, issuer = $3, backend = $4, \
+             propagation_delay_us = $5, max_token_ttl_us = $6, retention_us = $7, \
+             rotation_period_us = $8, destroy_after_us = $9, rsa_bits = $10, service = $11, \
+             rotation_hold = $12, undo_kid = $13, created_us = $14, revision = $15 \
+             WHERE id = $1 AND revision = $16"
+        }
+        None => {
+            "INSERT INTO key_sets (id, algorithm, issuer, backend, propagation_delay_us, \
+             max_token_ttl_us, retention_us, rotation_period_us, destroy_after_us, rsa_bits, \
+             service, rotation_hold, undo_kid, created_us, revision) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+        }
+    };
+    let row = KeySetRow::from(after);
+    let query = sqlx::query(sql)
+        .bind(row.id)
+        .bind(row.algorithm)
+        .bind(row.issuer)
+        .bind(row.backend)
+        .bind(row.propagation_delay_us)
+        .bind(row.max_token_ttl_us)
+        .bind(row.retention_us)
+        .bind(row.rotation_period_us)
+        .bind(row.destroy_after_us)
+        .bind(row.rsa_bits)
+        .bind(row.service)
+        .bind(row.rotation_hold)
+        .bind(row.undo_kid)
+        .bind(row.created_us)
+        .bind(revision);
+    let query = match before {
+        Some(before) => query.bind(number_to(before.revision)),
+        None => query,
+    };
+    one(query.execute(db).await?, || format!("key set {} changed in between", after.id))
+}
+
+async fn move_key(db: &mut SqliteConnection, from: &State, key: &Key) -> Result<(), Fault> {
+    let row = KeyRow::from(key);
+    let done = sqlx::query(
+        "UPDATE keys SET state = $1, publish_us = $2, propagation_delay_us = $3, \
+         token_ttl_us = $4, current_since_us = $5, current_until_us = $6, tokens_until_us = $7, \
+         retire_us = $8, revoke_us = $9, revoke_reason = $10, destroy_due_us = $11, \
+         destroy_us = $12 WHERE kid = $13 AND key_set = $14 AND state = $15",
+    )
+    .bind(row.state.state)
+    .bind(row.state.publish_us)
+    .bind(row.state.propagation_delay_us)
+    .bind(row.state.token_ttl_us)
+    .bind(row.state.current_since_us)
+    .bind(row.state.current_until_us)
+    .bind(row.state.tokens_until_us)
+    .bind(row.state.retire_us)
+    .bind(row.state.revoke_us)
+    .bind(row.state.revoke_reason)
+    .bind(row.state.destroy_due_us)
+    .bind(row.state.destroy_us)
+    .bind(row.kid)
+    .bind(row.key_set)
+    .bind(from.name().as_str())
+    .execute(db)
+    .await?;
+    one(done, || format!("{} is no longer {}", key.kid, from.name()))
+}
+
+/// A new key takes the place of its reservation.
+async fn publish(db: &mut SqliteConnection, key: &Key) -> Result<(), Fault> {
+    let row = KeyRow::from(key);
+    let taken: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM keys WHERE kid = $1)")
+        .bind(&row.kid)
+        .fetch_one(&mut *db)
+        .await?;
+    if taken {
+        return Err(Fault::new(
+            Kind::PublicKeyInUse,
+            format!("there is a key {} already", key.kid),
+        ));
+    }
+    let reserved = sqlx::query(
+        "DELETE FROM reservations WHERE material = $1 AND key_set = $2 AND algorithm = $3 \
+         AND backend = $4 AND abandoned = 0",
+    )
+    .bind(&row.material)
+    .bind(&row.key_set)
+    .bind(&row.algorithm)
+    .bind(&row.backend)
+    .execute(&mut *db)
+    .await?;
+    one(reserved, || {
+        format!("material {} of {} is not reserved for it, or is abandoned", key.material, key.kid)
+    })?;
+    sqlx::query(
+        "INSERT INTO keys (kid, kid_bytes, material, key_set, algorithm, backend, object, \
+         kty, n, e, crv, x, y, certificate, created_us, state, publish_us, \
+         propagation_delay_us, token_ttl_us, current_since_us, current_until_us, \
+         tokens_until_us, retire_us, revoke_us, revoke_reason, destroy_due_us, destroy_us) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+         $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)",
+    )
+    .bind(row.kid)
+    .bind(row.kid_bytes)
+    .bind(row.material)
+    .bind(row.key_set)
+    .bind(row.algorithm)
+    .bind(row.backend)
+    .bind(row.object)
+    .bind(row.public.kty)
+    .bind(row.public.n)
+    .bind(row.public.e)
+    .bind(row.public.crv)
+    .bind(row.public.x)
+    .bind(row.public.y)
+    .bind(row.certificate)
+    .bind(row.created_us)
+    .bind(row.state.state)
+    .bind(row.state.publish_us)
+    .bind(row.state.propagation_delay_us)
+    .bind(row.state.token_ttl_us)
+    .bind(row.state.current_since_us)
+    .bind(row.state.current_until_us)
+    .bind(row.state.tokens_until_us)
+    .bind(row.state.retire_us)
+    .bind(row.state.revoke_us)
+    .bind(row.state.revoke_reason)
+    .bind(row.state.destroy_due_us)
+    .bind(row.state.destroy_us)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn append(db: &mut SqliteConnection, record: &Record) -> Result<(), Fault> {
+    sqlx::query(
+        "INSERT INTO audit (number, time_us, caller, action, key_set, kid, reason, request, detail) \
+         VALUES ((SELECT COALESCE(MAX(number), 0) + 1 FROM audit), $1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(time_us(record.time))
+    .bind(&record.caller)
+    .bind(record.action.as_str())
+    .bind(record.key_set.as_str())
+    .bind(record.kid.map(|kid| kid.to_string()))
+    .bind(&record.reason)
+    .bind(&record.request)
+    .bind(&record.detail)
+    .execute(db)
+    .await?;
+    Ok(())
+}
+
+async fn keep(db: &mut SqliteConnection, answer: &Answer) -> Result<(), Fault> {
+    let row = AnswerRow::from(answer);
+    let kept = sqlx::query(
+        "INSERT INTO answers (caller, request_id, asked, time_us, body) VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(row.caller)
+    .bind(row.request_id)
+    .bind(row.asked)
+    .bind(row.time_us)
+    .bind(row.body)
+    .execute(db)
+    .await;
+    match kept {
+        Err(error) if is_taken(&error) => {
+            Err(Fault::new(Kind::RequestAnswered, "the request has been answered already"))
+        }
+        other => other.map(|_| ()).map_err(Fault::from),
+    }
+}
+
+/// Refuses unless exactly one row was written.
+fn one(
+    done: sqlx::sqlite::SqliteQueryResult,
+    otherwise: impl FnOnce() -> String,
+) -> Result<(), Fault> {
+    match done.rows_affected() {
+        1 => Ok(()),
+        _ => Err(Fault::new(Kind::Conflict, otherwise())),
+    }
+}
+
+/// A change that no operation on a key set makes: repeating it would not help.
+fn defect(message: impl Into<String>) -> Fault {
+    Fault::new(Kind::Corrupt, message)
+}
