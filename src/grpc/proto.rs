@@ -1,6 +1,12 @@
 //! What is generated from `proto/`.
 
-#![expect(missing_docs, unreachable_pub, clippy::all, clippy::pedantic, reason = "generated code")]
+#![expect(
+    missing_docs,
+    unused_qualifications,
+    clippy::allow_attributes_without_reason,
+    clippy::allow_attributes,
+    reason = "generated code"
+)]
 
 tonic::include_proto!("signkeep.v1");
 

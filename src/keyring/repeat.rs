@@ -132,6 +132,8 @@ impl Keyring {
         request: &RequestKey,
         asked: [u8; 32],
     ) -> Result<Option<Changed>, Error> {
+        // One that has had its time must not stand in the way of a new one.
+        self.drop_old_answers().await.map_err(Error::Store)?;
         let since = earlier(self.now(), KEPT);
         let Some(answer) = self.store().answer(request, since).await.map_err(Error::Store)? else {
             return Ok(None);

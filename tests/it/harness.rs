@@ -1,1 +1,5 @@
-//! To come.
+//! What tests share.
+
+pub(crate) mod fuse;
+pub(crate) mod memory;
+pub(crate) mod ring;

@@ -6,6 +6,7 @@ mod crash;
 mod goldens;
 mod harness;
 mod hazards;
+mod keyring;
 mod properties;
 mod service;
 mod stories;
