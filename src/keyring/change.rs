@@ -152,8 +152,10 @@ impl Keyring {
     /// Makes the store's word ours: after a conflict, and when it is not known whether a commit was
     /// carried out. The caller holds `changing`.
     pub(super) async fn reload(&self) -> Result<(), Error> {
-        let image = self.store().load().await.map_err(Error::Store)?;
-        let known = self.0.snapshot.load();
+        let mut image = self.store().load().await.map_err(Error::Store)?;
+        // In the order in which they were made, so that a watcher misses none.
+        image.key_sets.sort_by_key(|set| set.revision);
+        let known = self.0.snapshot.load_full();
         for set in image.key_sets {
             let same =
                 known.lines.get(&set.id).is_some_and(|line| line.set.revision == set.revision);
