@@ -1,1 +1,209 @@
-//! To come.
+//! The thin public shim: what verifiers fetch, over plain HTTP.
+//!
+//! It decides nothing. Every request asks the keyring's snapshot which keys are published now, and
+//! answers with bytes that were rendered once for that state of the key set, so a key that was
+//! withdrawn a moment ago is not served, and a hundred thousand verifiers cost no encoding. There
+//! is no TLS here: whatever stands in front, or the network, gives that.
+
+mod answer;
+mod certificates;
+mod conditional;
+mod discovery;
+mod jwks;
+pub mod metrics;
+mod probe;
+mod publication;
+mod server;
+
+pub use server::{Limits, serve, serve_within};
+
+use crate::health::Health;
+use crate::key::{KeySet, KeySetId};
+use crate::keyring::{self, Keyring};
+use answer::Refusal;
+use axum::extract;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use axum::{Router, http};
+use publication::{Document, Publication, Publications};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the shim is made of.
+pub struct State {
+    /// Where the key sets are.
+    pub keyring: Keyring,
+    /// What the probes report.
+    pub health: Health,
+    /// The key set that is served without a name in the path.
+    pub default_key_set: KeySetId,
+    /// How it is served.
+    pub settings: Settings,
+}
+
+/// How the shim serves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The most that a cache may keep an answer, in whole seconds; each key set gets up to a fifth
+    /// less, so that caches do not come back all at once. Never more, for the propagation delay is
+    /// reckoned from it.
+    pub max_age: Duration,
+    /// `stale-while-revalidate` (RFC 5861 section 3), in whole seconds.
+    pub stale_while_revalidate: Duration,
+    /// `stale-if-error` (RFC 5861 section 4), in whole seconds.
+    pub stale_if_error: Duration,
+    /// The URL under which verifiers reach this listener, e.g. `https://keys.example`; none: the
+    /// listener's own address, over `http`.
+    pub public_url: Option<String>,
+    /// The address that the listener is bound to.
+    pub address: SocketAddr,
+}
+
+impl Settings {
+    /// The URL that all paths here hang from, without a slash at its end. It is configured, and not
+    /// taken from the `Host` header, because a caller could make that say anything.
+    fn base_url(&self) -> String {
+        match &self.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("http://{}", self.address),
+        }
+    }
+}
+
+/// The routes of the public listener.
+pub fn router(state: State) -> Router {
+    let State {
+        keyring,
+        health,
+        default_key_set,
+        settings,
+    } = state;
+    let source = Box::new(move |id: &KeySetId| keyring.key_set(id));
+    routes(Shim {
+        source,
+        health,
+        default_key_set,
+        publications: Publications::default(),
+        settings,
+    })
+}
+
+/// Finds a key set in the keyring's snapshot.
+type Source = Box<dyn Fn(&KeySetId) -> Result<Arc<KeySet>, keyring::Error> + Send + Sync>;
+
+struct Shim {
+    source: Source,
+    health: Health,
+    default_key_set: KeySetId,
+    publications: Publications,
+    settings: Settings,
+}
+
+type Handle = extract::State<Arc<Shim>>;
+
+fn routes(shim: Shim) -> Router {
+    let mut router = Router::new()
+        .route("/livez", get(async || probe::live()))
+        .route(
+            "/readyz",
+            get(async |extract::State(shim): Handle| probe::ready(&shim.health.report())),
+        );
+    for (path, pick) in DOCUMENTS {
+        router = router
+            .route(path, default_key_set(*pick))
+            .route(&format!("/{{key_set}}{path}"), named_key_set(*pick));
+    }
+    router
+        .fallback(async || Refusal::NotFound.into_response())
+        .method_not_allowed_fallback(async || Refusal::Method.into_response())
+        .layer(axum::middleware::map_response(answer::harden))
+        .with_state(Arc::new(shim))
+}
+
+/// Chooses one document of a key set.
+type Pick = fn(&Publication) -> Option<&Document>;
+
+/// Every document, by its path under the key set's.
+const DOCUMENTS: &[(&str, Pick)] = &[
+    ("/.well-known/jwks.json", |all| Some(&all.jwks)),
+    ("/.well-known/openid-configuration", |all| {
+        Some(&all.discovery)
+    }),
+    ("/.well-known/oauth-authorization-server", |all| {
+        Some(&all.discovery)
+    }),
+    ("/pem", |all| Some(&all.certificates.as_ref()?.pem)),
+    ("/cer", |all| Some(&all.certificates.as_ref()?.cer)),
+    ("/rawpem", |all| Some(&all.certificates.as_ref()?.rawpem)),
+    ("/pb7", |all| Some(&all.certificates.as_ref()?.pb7)),
+    ("/fingerprint", |all| {
+        Some(&all.certificates.as_ref()?.fingerprint)
+    }),
+];
+
+fn default_key_set(pick: Pick) -> MethodRouter<Arc<Shim>> {
+    get(
+        async move |extract::State(shim): Handle, headers: http::HeaderMap| {
+            shim.answer(&shim.default_key_set, pick, &headers)
+        },
+    )
+    .options(answer::preflight)
+}
+
+fn named_key_set(pick: Pick) -> MethodRouter<Arc<Shim>> {
+    get(
+        async move |extract::State(shim): Handle,
+                    extract::Path(name): extract::Path<String>,
+                    headers: http::HeaderMap| {
+            match name.parse() {
+                Ok(id) => shim.answer(&id, pick, &headers),
+                Err(_) => Refusal::NotFound.into_response(),
+            }
+        },
+    )
+    .options(answer::preflight)
+}
+
+impl Shim {
+    fn answer(&self, id: &KeySetId, pick: Pick, headers: &http::HeaderMap) -> Response {
+        let publication = match self.publication(id) {
+            Ok(publication) => publication,
+            Err(refusal) => return refusal.into_response(),
+        };
+        match pick(&publication) {
+            Some(document) => document.answer(headers, &publication.cache_control),
+            None => Refusal::NoCurrentKey.into_response(),
+        }
+    }
+
+    /// What is published of a key set now. One that is unknown, internal or deleted is not found,
+    /// each in the same words.
+    fn publication(&self, id: &KeySetId) -> Result<Arc<Publication>, Refusal> {
+        if id.is_internal() {
+            return Err(Refusal::NotFound);
+        }
+        let key_set = match (self.source)(id) {
+            Ok(key_set) if key_set.service != crate::key::Service::Deleted => key_set,
+            Ok(_) | Err(keyring::Error::KeySetNotFound { .. }) => {
+                self.publications.forget(id);
+                return Err(Refusal::NotFound);
+            }
+            Err(error) => {
+                tracing::warn!(key_set = %id, %error, "the key set cannot be served");
+                return Err(Refusal::Unavailable);
+            }
+        };
+        self.publications
+            .current(key_set, |key_set| {
+                Publication::render(key_set, &self.settings, &self.default_key_set)
+            })
+            .map_err(|error| {
+                tracing::error!(key_set = %id, %error, "the key set cannot be rendered");
+                Refusal::Fault
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+//! Probes: `/livez` says that the process answers at all, `/readyz` that it is fit to serve, and
+//! if it is not, which part is out and why.
+
+use super::answer::json;
+use crate::health::Report;
+use crate::key::KeySetId;
+use axum::http::StatusCode;
+use axum::response::Response;
+use serde_json::{Map, Value};
+
+/// 200 as long as requests are answered.
+pub(super) fn live() -> Response {
+    json(StatusCode::OK, serde_json::json!({ "status": "ok" }))
+}
+
+/// 200 when ready and 503 when not, with the state of each part: `ok` or why it is out. Key sets
+/// that lack a key are named and do not make the service unready: the others still sign.
+pub(super) fn ready(report: &Report) -> Response {
+    let status = if report.is_ready() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    json(status, body(report))
+}
+
+fn body(report: &Report) -> Value {
+    let service = match report {
+        Report { stopping: true, .. } => "stopping",
+        Report { started: false, .. } => "starting",
+        _ => "ok",
+    };
+    let backends: Map<_, _> = report
+        .backends
+        .iter()
+        .map(|(name, reason)| (name.clone(), part(reason.as_deref())))
+        .collect();
+    let incomplete: Vec<_> = report
+        .incomplete
+        .iter()
+        .filter(|name| name.parse::<KeySetId>().is_ok_and(|id| !id.is_internal()))
+        .collect();
+    serde_json::json!({
+        "status": if report.is_ready() { "ready" } else { "not ready" },
+        "service": service,
+        "store": part(report.store.as_deref()),
+        "backends": backends,
+        "incomplete_key_sets": incomplete,
+    })
+}
+
+fn part(reason: Option<&str>) -> Value {
+    reason.unwrap_or("ok").into()
+}

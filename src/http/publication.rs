@@ -1,0 +1,204 @@
+//! What a key set looks like from outside, rendered once for each state that it is in.
+//!
+//! What is kept is compared with the snapshot on every request, by value if need be, and never by
+//! time or by notice: there is no moment at which an old rendering could still be served.
+
+use super::Settings;
+use super::certificates::Certificates;
+use super::{discovery, jwks};
+use crate::jose::base64url;
+use crate::key::{KeySet, KeySetId};
+use axum::http::HeaderValue;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Below this many bytes a packet holds the answer anyway.
+const GZIP_MIN: usize = 512;
+
+/// Everything that is served of one key set.
+pub(super) struct Publication {
+    /// The JWKS.
+    pub(super) jwks: Document,
+    /// The discovery document.
+    pub(super) discovery: Document,
+    /// The current key's certificate; none while there is no current key.
+    pub(super) certificates: Option<Certificates>,
+    /// How long all this may be kept.
+    pub(super) cache_control: HeaderValue,
+}
+
+/// The bytes of one answer, with all that can be worked out beforehand.
+pub(super) struct Document {
+    /// `Content-Type`.
+    pub(super) content_type: &'static str,
+    /// `Content-Disposition`, for downloads.
+    pub(super) disposition: Option<HeaderValue>,
+    /// The bytes as they are.
+    pub(super) plain: Variant,
+    /// The bytes under gzip, where that is worth it.
+    pub(super) gzip: Option<Variant>,
+}
+
+/// One encoding of a document.
+pub(super) struct Variant {
+    /// The body.
+    pub(super) body: Bytes,
+    /// A strong validator (RFC 9110 section 8.8.3), of this encoding alone.
+    pub(super) etag: HeaderValue,
+}
+
+/// Why a key set cannot be rendered: a defect of ours or of what the store holds.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Error {
+    /// JSON.
+    #[error("JSON: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The current key's certificate.
+    #[error("certificate of the current key: {0}")]
+    Certificate(#[from] crate::x509::bundle::Error),
+    /// Compression.
+    #[error("gzip: {0}")]
+    Gzip(#[from] io::Error),
+    /// A header of characters that a header cannot hold.
+    #[error("header: {0}")]
+    Header(#[from] axum::http::header::InvalidHeaderValue),
+}
+
+impl Publication {
+    /// Renders `key_set` as it stands.
+    pub(super) fn render(
+        key_set: &KeySet,
+        settings: &Settings,
+        default_key_set: &KeySetId,
+    ) -> Result<Self, Error> {
+        Ok(Self {
+            jwks: jwks::document(key_set)?,
+            discovery: discovery::document(key_set, settings, default_key_set)?,
+            certificates: key_set
+                .current()
+                .map(|key| Certificates::of(key))
+                .transpose()?,
+            cache_control: cache_control(&key_set.id, settings)?,
+        })
+    }
+}
+
+impl Document {
+    /// A document that is shown where it is fetched.
+    pub(super) fn inline(content_type: &'static str, body: Vec<u8>) -> Result<Self, Error> {
+        let tag = base64url(&Sha256::digest(&body));
+        let gzip = if body.len() < GZIP_MIN {
+            None
+        } else {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(&body)?;
+            let packed = encoder.finish()?;
+            let smaller = packed.len() < body.len();
+            smaller
+                .then(|| Variant::new(packed, &format!("\"{tag}-gzip\"")))
+                .transpose()?
+        };
+        Ok(Self {
+            content_type,
+            disposition: None,
+            plain: Variant::new(body, &format!("\"{tag}\""))?,
+            gzip,
+        })
+    }
+
+    /// A document that is saved under the name of `file`.
+    pub(super) fn download(
+        content_type: &'static str,
+        file: &str,
+        body: Vec<u8>,
+    ) -> Result<Self, Error> {
+        let disposition = format!("attachment; filename=\"{file}\"").try_into()?;
+        Ok(Self {
+            disposition: Some(disposition),
+            ..Self::inline(content_type, body)?
+        })
+    }
+}
+
+impl Variant {
+    fn new(body: Vec<u8>, etag: &str) -> Result<Self, Error> {
+        Ok(Self {
+            body: body.into(),
+            etag: etag.try_into()?,
+        })
+    }
+}
+
+/// Renderings kept, one for each key set that exists and was asked for.
+#[derive(Default)]
+pub(super) struct Publications(RwLock<HashMap<KeySetId, Kept>>);
+
+#[derive(Clone)]
+struct Kept {
+    source: Arc<KeySet>,
+    publication: Arc<Publication>,
+}
+
+impl Publications {
+    /// The rendering of just this state of the key set, made now if it is not at hand.
+    pub(super) fn current(
+        &self,
+        key_set: Arc<KeySet>,
+        render: impl FnOnce(&KeySet) -> Result<Publication, Error>,
+    ) -> Result<Arc<Publication>, Error> {
+        let kept = self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key_set.id)
+            .cloned();
+        let publication = match kept {
+            Some(kept) if Arc::ptr_eq(&kept.source, &key_set) => return Ok(kept.publication),
+            Some(kept) if kept.source == key_set => kept.publication,
+            _ => Arc::new(render(&key_set)?),
+        };
+        let kept = Kept {
+            source: key_set.clone(),
+            publication: publication.clone(),
+        };
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key_set.id.clone(), kept);
+        Ok(publication)
+    }
+
+    /// Lets go of a key set that is no more.
+    pub(super) fn forget(&self, id: &KeySetId) {
+        let known = self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(id);
+        if known {
+            self.0
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(id);
+        }
+    }
+}
+
+/// `Cache-Control` of a key set's documents. Its `max-age` lies in the upper fifth below the one
+/// that is set, always at the same place for one key set.
+fn cache_control(id: &KeySetId, settings: &Settings) -> Result<HeaderValue, Error> {
+    let max_age = settings.max_age.as_secs();
+    let [spread, ..] = <[u8; 32]>::from(Sha256::digest(id.as_str()));
+    let max_age = max_age - max_age / 5 * u64::from(spread) / 255;
+    let value = format!(
+        "public, max-age={max_age}, stale-while-revalidate={}, stale-if-error={}",
+        settings.stale_while_revalidate.as_secs(),
+        settings.stale_if_error.as_secs()
+    );
+    Ok(value.try_into()?)
+}
