@@ -2,9 +2,11 @@
 
 #![expect(
     missing_docs,
+    unreachable_pub,
     unused_qualifications,
-    clippy::allow_attributes_without_reason,
+    clippy::all,
     clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
     reason = "generated code"
 )]
 

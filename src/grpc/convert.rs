@@ -1,0 +1,431 @@
+//! From the wire to the domain. Each function takes a message and returns what the keyring is
+//! asked, or everything that is wrong with the message at once; nothing malformed goes further.
+
+use super::claims;
+use super::proto as pb;
+use super::violations::Violations;
+use crate::backend::Input;
+use crate::key::{
+    Approval, BackendName, Emergency, Hold, KeySetId, Kid, Policy, RsaBits, StateName,
+};
+use crate::keyring::{
+    Create, Error, InvalidField, Mode, PolicyUpdate, RequestId, Revoke, Rollback, Rotate, Sign,
+    SignJwt, Update,
+};
+use bytes::Bytes;
+use pb::sign_jwt_request::Payload;
+use pb::sign_request::Input as Given;
+use std::time::Duration;
+
+/// A change, and the id under which it may be repeated.
+pub(super) type Asked<T> = (T, Option<RequestId>);
+
+/// How an ECDSA signature is to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// r‖s.
+    Jws,
+    /// Ecdsa-Sig-Value.
+    Der,
+}
+
+const NEEDED: &str = "must be set";
+const WHY_NEEDED: &str = "must say why a guard is overridden";
+const NOT_A_STATE: &str =
+    "must be one of PENDING, NEXT, CURRENT, PREVIOUS, RETIRED, REVOKED, DESTROYED";
+const MASK: &str = "must name what to change: policy, policy.propagation_delay, \
+    policy.max_token_ttl, policy.retention, policy.rotation_period, policy.destroy_after, \
+    policy.rsa_bits or rotation_hold";
+/// The longest span that is taken for one, the range of google.protobuf.Duration.
+const SECONDS_MAX: i64 = 315_576_000_000;
+const TYP_LEN_MAX: usize = 64;
+
+/// A request with one field wrong.
+pub(super) fn wrong(field: &str, why: &str) -> Error {
+    Error::Invalid {
+        fields: vec![InvalidField {
+            field: field.to_owned(),
+            why: why.to_owned(),
+        }],
+    }
+}
+
+/// A request about one key set.
+pub(super) fn key_set(text: &str) -> Result<KeySetId, Error> {
+    let mut wrong = Violations::default();
+    let id = wrong.key_set("key_set", text);
+    wrong.finish(id)
+}
+
+/// A request about one key set, or about all if none is named.
+pub(super) fn optional_key_set(text: &str) -> Result<Option<KeySetId>, Error> {
+    (!text.is_empty()).then(|| key_set(text)).transpose()
+}
+
+/// A request about one key.
+pub(super) fn key(set: &str, kid: &str) -> Result<(KeySetId, Kid), Error> {
+    let mut wrong = Violations::default();
+    let named = (wrong.key_set("key_set", set), wrong.kid("kid", kid));
+    wrong.finish(both(named))
+}
+
+/// A request about one key, or about the current one if none is named.
+pub(super) fn optional_key(set: &str, kid: &str) -> Result<(KeySetId, Option<Kid>), Error> {
+    let mut wrong = Violations::default();
+    let id = wrong.key_set("key_set", set);
+    let kid = wrong.optional_kid("kid", kid);
+    wrong.finish(id.map(|id| (id, kid)))
+}
+
+/// CreateKeySet.
+pub(super) fn create(request: pb::CreateKeySetRequest) -> Result<Asked<Create>, Error> {
+    let mut wrong = Violations::default();
+    let request_id = wrong.request_id(&request.request_id);
+    let Some(set) = request.key_set else {
+        wrong.note("key_set", NEEDED);
+        return wrong.finish(None);
+    };
+    let id: Option<KeySetId> = wrong.check("key_set.id", set.id.parse());
+    if id.as_ref().is_some_and(KeySetId::is_internal) {
+        wrong.note(
+            "key_set.id",
+            "must not begin with signkeep-, which the service keeps for itself",
+        );
+    }
+    let algorithm = wrong.check("key_set.algorithm", set.algorithm.parse());
+    let issuer = wrong.check("key_set.issuer", set.issuer.parse());
+    let backend: Option<BackendName> = (!set.backend.is_empty())
+        .then(|| wrong.check("key_set.backend", set.backend.parse()))
+        .flatten();
+    let policy = policy(&mut wrong, &set.policy.unwrap_or_default());
+    let create = both((id, both((algorithm, issuer)))).map(|(id, (algorithm, issuer))| Create {
+        id,
+        algorithm,
+        backend,
+        issuer,
+        policy,
+    });
+    wrong.finish(create.map(|create| (create, request_id)))
+}
+
+/// UpdateKeySet: the key set's name, and what is to change.
+pub(super) fn update(request: pb::UpdateKeySetRequest) -> Result<(KeySetId, Asked<Update>), Error> {
+    let mut wrong = Violations::default();
+    let request_id = wrong.request_id(&request.request_id);
+    wrong.reason(&request.reason);
+    let set = request.key_set.unwrap_or_default();
+    let id = wrong.key_set("key_set.id", &set.id);
+    let mut update = Update {
+        reason: request.reason,
+        ..Update::default()
+    };
+    if !set.etag.is_empty() {
+        let etag = set.etag.parse::<u64>();
+        update.etag = wrong.check(
+            "key_set.etag",
+            etag.map_err(|_| "must be an etag as it was answered"),
+        );
+    }
+    let policy = policy(&mut wrong, &set.policy.unwrap_or_default());
+    let paths = request.update_mask.unwrap_or_default().paths;
+    if paths.is_empty() {
+        wrong.note("update_mask", MASK);
+    }
+    let unknown: Vec<_> = paths
+        .into_iter()
+        .filter(|path| !apply(path, &mut update, &policy, set.rotation_hold))
+        .collect();
+    if !unknown.is_empty() {
+        let named: String = unknown.join(", ").chars().take(128).collect();
+        wrong.note(
+            "update_mask",
+            format!("{MASK}; unknown: {}", named.escape_debug()),
+        );
+    }
+    wrong.finish(id.map(|id| (id, (update, request_id))))
+}
+
+/// Takes over the field that `path` names, unless it names none. A span that is not set goes back
+/// to its default.
+fn apply(path: &str, update: &mut Update, policy: &Policy, hold: bool) -> bool {
+    let change: &mut PolicyUpdate = &mut update.policy;
+    match path {
+        "policy" => {
+            *change = PolicyUpdate {
+                propagation_delay: Some(policy.propagation_delay),
+                max_token_ttl: Some(policy.max_token_ttl),
+                retention: Some(policy.retention),
+                rotation_period: Some(policy.rotation_period),
+                destroy_after: Some(policy.destroy_after),
+                rsa_bits: Some(policy.rsa_bits),
+            }
+        }
+        "policy.propagation_delay" => change.propagation_delay = Some(policy.propagation_delay),
+        "policy.max_token_ttl" => change.max_token_ttl = Some(policy.max_token_ttl),
+        "policy.retention" => change.retention = Some(policy.retention),
+        "policy.rotation_period" => change.rotation_period = Some(policy.rotation_period),
+        "policy.destroy_after" => change.destroy_after = Some(policy.destroy_after),
+        "policy.rsa_bits" => change.rsa_bits = Some(policy.rsa_bits),
+        "rotation_hold" => update.rotation_hold = Some(if hold { Hold::On } else { Hold::Off }),
+        _ => return false,
+    }
+    true
+}
+
+/// EnableKeySet, DisableKeySet, DeleteKeySet: the key set's name and the reason.
+pub(super) fn serve(
+    set: &str,
+    reason: String,
+    request_id: &str,
+) -> Result<Asked<(KeySetId, String)>, Error> {
+    let mut wrong = Violations::default();
+    let id = wrong.key_set("key_set", set);
+    wrong.reason(&reason);
+    let request_id = wrong.request_id(request_id);
+    wrong.finish(id.map(|id| ((id, reason), request_id)))
+}
+
+/// Rotate.
+pub(super) fn rotate(request: pb::RotateRequest) -> Result<Asked<Rotate>, Error> {
+    let mut wrong = Violations::default();
+    let id = wrong.key_set("key_set", &request.key_set);
+    let expected_current =
+        wrong.optional_kid("expected_current_kid", &request.expected_current_kid);
+    wrong.reason(&request.reason);
+    let request_id = wrong.request_id(&request.request_id);
+    let approval = approval(&mut wrong, request.force, &request.reason);
+    let rotate = id.map(|key_set| Rotate {
+        key_set,
+        expected_current,
+        approval,
+        reason: request.reason,
+        mode: mode(request.dry_run),
+    });
+    wrong.finish(rotate.map(|rotate| (rotate, request_id)))
+}
+
+/// Revoke.
+pub(super) fn revoke(request: pb::RevokeRequest) -> Result<Asked<Revoke>, Error> {
+    let mut wrong = Violations::default();
+    let named = (
+        wrong.key_set("key_set", &request.key_set),
+        wrong.kid("kid", &request.kid),
+    );
+    wrong.reason(&request.reason);
+    let request_id = wrong.request_id(&request.request_id);
+    let approval = approval(&mut wrong, request.force, &request.reason);
+    if request.emergency && !request.force && request.reason.trim().is_empty() {
+        wrong.note("reason", WHY_NEEDED);
+    }
+    let emergency = match (request.emergency, request.replace_next) {
+        (false, false) => Emergency::No,
+        (true, false) => Emergency::Promote,
+        (true, true) => Emergency::ReplaceNext,
+        (false, true) => {
+            wrong.note("replace_next", "must be set together with emergency only");
+            Emergency::No
+        }
+    };
+    let revoke = both(named).map(|(key_set, kid)| Revoke {
+        key_set,
+        kid,
+        approval,
+        emergency,
+        reason: request.reason,
+        mode: mode(request.dry_run),
+    });
+    wrong.finish(revoke.map(|revoke| (revoke, request_id)))
+}
+
+/// Rollback.
+pub(super) fn roll_back(request: pb::RollbackRequest) -> Result<Asked<Rollback>, Error> {
+    let mut wrong = Violations::default();
+    let id = wrong.key_set("key_set", &request.key_set);
+    let expected_current =
+        wrong.optional_kid("expected_current_kid", &request.expected_current_kid);
+    wrong.reason(&request.reason);
+    let request_id = wrong.request_id(&request.request_id);
+    let rollback = id.map(|key_set| Rollback {
+        key_set,
+        expected_current,
+        reason: request.reason,
+        mode: mode(request.dry_run),
+    });
+    wrong.finish(rollback.map(|rollback| (rollback, request_id)))
+}
+
+/// Sign, and how the signature is to be written.
+pub(super) fn sign(request: pb::SignRequest) -> Result<(Sign, Form), Error> {
+    let mut wrong = Violations::default();
+    let id = wrong.key_set("key_set", &request.key_set);
+    let expected = wrong.optional_kid("expected_kid", &request.expected_kid);
+    let form = match pb::SignatureEncoding::try_from(request.encoding) {
+        Ok(pb::SignatureEncoding::Der) => Form::Der,
+        Ok(_) => Form::Jws,
+        Err(_) => {
+            wrong.note("encoding", "must be JWS (the default) or DER");
+            Form::Jws
+        }
+    };
+    let input = match request.input {
+        Some(Given::Message(message)) => Some(Input::Message(message)),
+        Some(Given::Digest(digest)) => Some(Input::Digest(digest)),
+        None => {
+            wrong.note("message", "must be set, unless digest is");
+            None
+        }
+    };
+    let sign = both((id, input)).map(|(key_set, input)| Sign {
+        key_set,
+        input,
+        expected,
+    });
+    wrong.finish(sign.map(|sign| (sign, form)))
+}
+
+/// SignJwt.
+pub(super) fn sign_jwt(request: pb::SignJwtRequest) -> Result<SignJwt, Error> {
+    let mut wrong = Violations::default();
+    let id = wrong.key_set("key_set", &request.key_set);
+    let claims: Option<Bytes> = match request.payload {
+        Some(Payload::Claims(claims)) => claims::from_struct(&mut wrong, claims),
+        Some(Payload::ClaimsJson(text)) => claims::from_text(&mut wrong, text),
+        None => {
+            wrong.note("claims", "must be set, unless claims_json is");
+            None
+        }
+    };
+    if !is_media_type(&request.typ) {
+        wrong.note(
+            "typ",
+            "must be a media type, with or without application/, of at most 64 characters, e.g. at+jwt",
+        );
+    }
+    let lifetime = span(&mut wrong, "lifetime", request.lifetime.as_ref());
+    if lifetime == Some(Duration::ZERO) {
+        wrong.note("lifetime", "must be longer than nothing");
+    }
+    let jwt = both((id, claims)).map(|(key_set, claims)| SignJwt {
+        key_set,
+        claims,
+        typ: (!request.typ.is_empty()).then_some(request.typ),
+        lifetime,
+    });
+    wrong.finish(jwt)
+}
+
+/// The states of ListKeys, in the order asked for, each once; none stands for the default.
+pub(super) fn states(wrong: &mut Violations, states: &[i32]) -> Vec<StateName> {
+    let mut known = Vec::new();
+    for (at, state) in states.iter().enumerate() {
+        match pb::KeyState::try_from(*state).ok().and_then(state_name) {
+            Some(state) if known.contains(&state) => {}
+            Some(state) => known.push(state),
+            None => wrong.note(format!("states[{at}]"), NOT_A_STATE),
+        }
+    }
+    known
+}
+
+const fn state_name(state: pb::KeyState) -> Option<StateName> {
+    match state {
+        pb::KeyState::Unspecified => None,
+        pb::KeyState::Pending => Some(StateName::Pending),
+        pb::KeyState::Next => Some(StateName::Next),
+        pb::KeyState::Current => Some(StateName::Current),
+        pb::KeyState::Previous => Some(StateName::Previous),
+        pb::KeyState::Retired => Some(StateName::Retired),
+        pb::KeyState::Revoked => Some(StateName::Revoked),
+        pb::KeyState::Destroyed => Some(StateName::Destroyed),
+    }
+}
+
+fn mode(dry_run: bool) -> Mode {
+    if dry_run { Mode::DryRun } else { Mode::Commit }
+}
+
+fn approval(wrong: &mut Violations, force: bool, reason: &str) -> Approval {
+    if !force {
+        return Approval::Guarded;
+    }
+    if reason.trim().is_empty() {
+        wrong.note("reason", WHY_NEEDED);
+    }
+    Approval::Forced {
+        reason: reason.to_owned(),
+    }
+}
+
+/// The policy with defaults for what is not set. Whether it holds together is the keyring's to say.
+fn policy(wrong: &mut Violations, given: &pb::Policy) -> Policy {
+    let default = Policy::default();
+    let mut field = |name: &str, value: Option<&prost_types::Duration>| {
+        span(wrong, &format!("key_set.policy.{name}"), value)
+    };
+    let delay = field("propagation_delay", given.propagation_delay.as_ref());
+    let ttl = field("max_token_ttl", given.max_token_ttl.as_ref());
+    let retention = field("retention", given.retention.as_ref());
+    let rotation_period = field("rotation_period", given.rotation_period.as_ref());
+    let destroy_after = field("destroy_after", given.destroy_after.as_ref());
+    let rsa_bits = match given.rsa_bits {
+        0 => Some(default.rsa_bits),
+        bits => u32::try_from(bits).ok().and_then(RsaBits::from_bits),
+    };
+    if rsa_bits.is_none() {
+        wrong.note("key_set.policy.rsa_bits", "must be 2048, 3072 or 4096");
+    }
+    Policy {
+        propagation_delay: delay.unwrap_or(default.propagation_delay),
+        max_token_ttl: ttl.unwrap_or(default.max_token_ttl),
+        retention,
+        rotation_period,
+        destroy_after: destroy_after.unwrap_or(default.destroy_after),
+        rsa_bits: rsa_bits.unwrap_or(default.rsa_bits),
+    }
+}
+
+fn span(
+    wrong: &mut Violations,
+    field: &str,
+    given: Option<&prost_types::Duration>,
+) -> Option<Duration> {
+    let given = given?;
+    let seconds = u64::try_from(given.seconds).ok();
+    let nanos = u32::try_from(given.nanos)
+        .ok()
+        .filter(|nanos| *nanos < 1_000_000_000);
+    match both((seconds, nanos)) {
+        Some((seconds, nanos)) if given.seconds <= SECONDS_MAX => {
+            Some(Duration::new(seconds, nanos))
+        }
+        _ => {
+            wrong.note(
+                field,
+                "must be a span of time that is not negative, e.g. 900s",
+            );
+            None
+        }
+    }
+}
+
+/// RFC 7515 section 4.1.9: a media type (RFC 6838 section 4.2), `application/` left out or not. The
+/// empty text stands for the default.
+fn is_media_type(typ: &str) -> bool {
+    let restricted = |name: &str| {
+        name.bytes()
+            .next()
+            .is_some_and(|first| first.is_ascii_alphanumeric())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    typ.is_empty() || typ.len() <= TYP_LEN_MAX && typ.splitn(2, '/').all(restricted)
+}
+
+fn both<A, B>((a, b): (Option<A>, Option<B>)) -> Option<(A, B)> {
+    a.zip(b)
+}
+
+#[cfg(test)]
+#[path = "convert_tests.rs"]
+mod tests;

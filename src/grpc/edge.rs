@@ -1,0 +1,214 @@
+//! What every call passes through on its way in and out, whichever service it is for: an id, a
+//! caller, a deadline, a place among those under way, one line in the log. It is also where errors
+//! that tonic makes by itself are given the form that all errors have here.
+
+use super::call::{Call, REQUEST_ID, request_id};
+use super::caller::Caller;
+use super::deadline::{Deadline, Work};
+use super::health::Probe;
+use super::keys::Keys;
+use super::proto;
+use super::proto::key_service_server::KeyServiceServer;
+use super::proto::signing_service_server::SigningServiceServer;
+use super::signing::Signing;
+use super::{Deps, Error, Settings, status};
+use futures_util::FutureExt;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tonic::body::Body;
+use tonic::codegen::http::{self, HeaderMap, HeaderValue, request};
+use tonic::service::Routes;
+use tonic::{Code, Status};
+use tonic_health::pb::health_server::HealthServer;
+use tower::ServiceExt;
+use tracing::{Instrument, Span, field};
+
+/// How much longer than its deadline a call is left to answer in its own words.
+const MARGIN: Duration = Duration::from_millis(100);
+/// Longest part of a path that is logged, in characters.
+const PATH_LOGGED: usize = 96;
+const STATUS: &str = "grpc-status";
+const DETAILS: &str = "grpc-status-details-bin";
+
+/// The way in and out.
+pub(super) struct Edge {
+    routes: Routes,
+    settings: Settings,
+    stopping: watch::Receiver<bool>,
+    places: Arc<Semaphore>,
+}
+
+impl Edge {
+    /// The services on top of `deps`; they refuse new work once `stopping` says so.
+    pub(super) fn new(deps: Deps, stopping: watch::Receiver<bool>) -> Result<Self, Error> {
+        let settings = deps.settings.clone();
+        Ok(Self {
+            routes: routes(deps, &stopping)?,
+            places: Arc::new(Semaphore::new(settings.requests_max)),
+            settings,
+            stopping,
+        })
+    }
+
+    /// The limits and times in force.
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Answers one call. Never fails and never panics: whatever goes wrong becomes a status.
+    pub(super) async fn answer(
+        &self,
+        peer: SocketAddr,
+        request: http::Request<Body>,
+    ) -> http::Response<Body> {
+        let (mut head, body) = request.into_parts();
+        let id = request_id(&head.headers);
+        let path: String = head.uri.path().chars().take(PATH_LOGGED).collect();
+        let span = tracing::info_span!(
+            "rpc",
+            rpc = path.trim_start_matches('/'),
+            request = &*id,
+            caller = field::Empty,
+            key_set = field::Empty,
+            kid = field::Empty,
+        );
+        let started = Instant::now();
+        let mut response = async {
+            match self.admit(&mut head, peer, &id, started) {
+                Ok(admitted) => self.run(head, body, admitted).await,
+                Err(refused) => refused.into_http(),
+            }
+        }
+        .instrument(span.clone())
+        .await;
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        span.in_scope(|| log(response.headers(), &path, started.elapsed()));
+        response
+    }
+
+    fn admit(
+        &self,
+        head: &mut request::Parts,
+        peer: SocketAddr,
+        id: &Arc<str>,
+        now: Instant,
+    ) -> Result<Admitted, Status> {
+        let probed = is_probe(head.uri.path());
+        if *self.stopping.borrow() && !probed {
+            return Err(status::shutting_down());
+        }
+        let caller = Caller::of(peer).map_err(|_| status::caller_unknown())?;
+        Span::current().record("caller", caller.as_str());
+        let work = Work::at(head.uri.path());
+        let deadline = Deadline::take(&mut head.headers, work, now, &self.settings)
+            .map_err(|_| status::malformed_timeout())?;
+        let place = if probed || work == Work::Stream {
+            None
+        } else {
+            let place = self.places.clone().try_acquire_owned();
+            Some(place.map_err(|_| status::overloaded())?)
+        };
+        let id = id.clone();
+        let call = Call {
+            id,
+            caller,
+            deadline,
+        };
+        Ok(Admitted { call, work, place })
+    }
+
+    async fn run(
+        &self,
+        mut head: request::Parts,
+        body: Body,
+        admitted: Admitted,
+    ) -> http::Response<Body> {
+        let Admitted { call, work, place } = admitted;
+        let id = call.id.clone();
+        let end = call.deadline.end().filter(|_| work != Work::Stream);
+        let ours = !is_probe(head.uri.path());
+        head.extensions.insert(call);
+        let request = http::Request::from_parts(head, body);
+        let work = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();
+        let ended = match end {
+            None => Ok(work.await),
+            Some(end) => tokio::time::timeout_at((end + MARGIN).into(), work).await,
+        };
+        drop(place);
+        match ended {
+            Ok(Ok(Ok(response))) if ours => in_our_words(response, &id),
+            Ok(Ok(Ok(response))) => response,
+            Ok(Ok(Err(never))) => match never {},
+            Ok(Err(_panic)) => status::fault(&id, &"the handler panicked").into_http(),
+            Err(_elapsed) => status::deadline_exceeded().into_http(),
+        }
+    }
+}
+
+/// A call that may go on.
+struct Admitted {
+    call: Call,
+    work: Work,
+    place: Option<OwnedSemaphorePermit>,
+}
+
+fn is_probe(path: &str) -> bool {
+    path.starts_with("/grpc.health.v1.")
+}
+
+fn routes(deps: Deps, stopping: &watch::Receiver<bool>) -> Result<Routes, Error> {
+    let Deps {
+        keyring,
+        health,
+        settings,
+    } = deps;
+    let limit = settings.message_bytes_max;
+    let signing = Signing::new(keyring.clone(), settings.clone(), stopping.clone());
+    let keys = Keys::new(keyring, settings, stopping.clone());
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let v1 = reflection().build_v1().map_err(Error::Reflection)?;
+    let v1alpha = reflection().build_v1alpha().map_err(Error::Reflection)?;
+    let probe = HealthServer::new(Probe::new(health, stopping.clone()));
+    Ok(
+        Routes::new(KeyServiceServer::new(keys).max_decoding_message_size(limit))
+            .add_service(SigningServiceServer::new(signing).max_decoding_message_size(limit))
+            .add_service(probe.max_decoding_message_size(limit))
+            .add_service(v1.max_decoding_message_size(limit))
+            .add_service(v1alpha.max_decoding_message_size(limit))
+            .prepare(),
+    )
+}
+
+/// The response, or if it is an error that tonic made by itself, that error as we tell it. Errors of
+/// ours carry details; tonic's carry none.
+fn in_our_words(response: http::Response<Body>, id: &str) -> http::Response<Body> {
+    if !response.headers().contains_key(STATUS) || response.headers().contains_key(DETAILS) {
+        return response;
+    }
+    match Status::from_header_map(response.headers()) {
+        Some(status) if status.code() != Code::Ok => status::foreign(&status, id).into_http(),
+        _ => response,
+    }
+}
+
+/// One line per call; for a stream it is the line of its beginning.
+fn log(headers: &HeaderMap, path: &str, took: Duration) {
+    let code = headers
+        .get(STATUS)
+        .map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()));
+    let ms = took.as_secs_f64() * 1e3;
+    match code {
+        Code::Ok if Work::at(path) == Work::Change => tracing::info!(?code, ms, "answered"),
+        Code::Ok => tracing::debug!(?code, ms, "answered"),
+        _ => tracing::info!(?code, ms, "refused"),
+    }
+}

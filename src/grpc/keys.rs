@@ -1,0 +1,368 @@
+//! `signkeep.v1.KeyService`: the life of keys.
+
+use super::call::{Call, about, about_key};
+use super::page;
+use super::proto as pb;
+use super::proto::key_service_server::KeyService;
+use super::{Settings, answer, convert, status, stopped};
+use crate::key::{KeySet, KeySetId, Service};
+use crate::keyring::{Changed, Context, Error, Event, Keyring, RequestId, WatchEnd};
+use prost::Message;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, watch};
+use tokio_stream::StreamExt;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status};
+use tracing::Instrument;
+
+/// No page of key sets is longer, in bytes: clients read 4 MiB unless told otherwise.
+const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// How long a watcher that reads nothing is waited for with the last word.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Answers for the keyring.
+pub(super) struct Keys {
+    keyring: Keyring,
+    settings: Settings,
+    stopping: watch::Receiver<bool>,
+}
+
+type Answer<T> = Result<Response<T>, Status>;
+
+impl Keys {
+    /// Answers for `keyring`; watches end once `stopping` says so.
+    pub(super) const fn new(
+        keyring: Keyring,
+        settings: Settings,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            keyring,
+            settings,
+            stopping,
+        }
+    }
+
+    fn context(&self, call: &Call, request_id: Option<RequestId>) -> Context {
+        call.context(request_id, self.settings.change_timeout_max)
+    }
+
+    fn key_set(&self, set: &KeySet) -> pb::KeySet {
+        answer::key_set(set, self.keyring.now())
+    }
+
+    async fn serve(
+        &self,
+        call: &Call,
+        set: &str,
+        reason: String,
+        request_id: &str,
+        service: Service,
+    ) -> Result<Changed, Error> {
+        let ((id, reason), request_id) = convert::serve(set, reason, request_id)?;
+        about(&id);
+        let context = self.context(call, request_id);
+        self.keyring.serve(context, id, service, reason).await
+    }
+
+    fn list_key_sets(
+        &self,
+        request: &pb::ListKeySetsRequest,
+    ) -> Result<pb::ListKeySetsResponse, Error> {
+        let asked = page::KeySets::asked(request)?;
+        let found = self.keyring.key_sets(asked.after.as_ref(), asked.limit + 1);
+        let mut page = pb::ListKeySetsResponse::default();
+        let mut last: Option<&KeySetId> = None;
+        let mut bytes = 0;
+        for set in &found {
+            let next = self.key_set(set);
+            bytes += next.encoded_len();
+            let full = page.key_sets.len() >= asked.limit || bytes > PAGE_BYTES_MAX;
+            if let Some(last) = last.filter(|_| full) {
+                page.next_page_token = page::KeySets::token(last);
+                break;
+            }
+            page.key_sets.push(next);
+            last = Some(&set.id);
+        }
+        Ok(page)
+    }
+
+    async fn list_keys(
+        &self,
+        request: &pb::ListKeysRequest,
+    ) -> Result<pb::ListKeysResponse, Error> {
+        let asked = page::Keys::asked(request)?;
+        about(&asked.key_set);
+        let set = self.keyring.key_set(&asked.key_set)?;
+        let found = self
+            .keyring
+            .keys(&asked.key_set, &asked.states, asked.after, asked.limit)
+            .await?;
+        let now = self.keyring.now();
+        let pending = found.pending.iter().map(answer::pending);
+        let keys = found.keys.iter().map(|key| answer::key(key, &set, now));
+        Ok(pb::ListKeysResponse {
+            keys: pending.chain(keys).collect(),
+            next_page_token: found
+                .after
+                .map(|after| asked.token(after))
+                .unwrap_or_default(),
+            incomplete: set.missing().any(),
+            rotation_hold: set.rotation_hold == crate::key::Hold::On,
+        })
+    }
+}
+
+#[tonic::async_trait]
+impl KeyService for Keys {
+    async fn create_key_set(
+        &self,
+        request: Request<pb::CreateKeySetRequest>,
+    ) -> Answer<pb::CreateKeySetResponse> {
+        let (call, request) = Call::open(request)?;
+        let work = async {
+            let (create, request_id) = convert::create(request)?;
+            about(&create.id);
+            let context = self.context(&call, request_id);
+            let changed = self.keyring.create(context, create).await?;
+            Ok(pb::CreateKeySetResponse {
+                key_set: Some(self.key_set(&changed.key_set)),
+                replayed: changed.replayed,
+                barrier: Some(answer::barrier(changed.barrier)),
+            })
+        };
+        work.await
+            .map(Response::new)
+            .map_err(|error| status::of_creation(error, &call.id))
+    }
+
+    async fn get_key_set(
+        &self,
+        request: Request<pb::GetKeySetRequest>,
+    ) -> Answer<pb::GetKeySetResponse> {
+        let (call, request) = Call::open(request)?;
+        let work = || {
+            let id = convert::key_set(&request.key_set)?;
+            about(&id);
+            let set = self.keyring.key_set(&id)?;
+            Ok(pb::GetKeySetResponse {
+                key_set: Some(self.key_set(&set)),
+            })
+        };
+        call.reply(work())
+    }
+
+    async fn list_key_sets(
+        &self,
+        request: Request<pb::ListKeySetsRequest>,
+    ) -> Answer<pb::ListKeySetsResponse> {
+        let (call, request) = Call::open(request)?;
+        call.reply(self.list_key_sets(&request))
+    }
+
+    async fn update_key_set(
+        &self,
+        request: Request<pb::UpdateKeySetRequest>,
+    ) -> Answer<pb::UpdateKeySetResponse> {
+        let (call, request) = Call::open(request)?;
+        let work = async {
+            let (id, (update, request_id)) = convert::update(request)?;
+            about(&id);
+            let context = self.context(&call, request_id);
+            let changed = self.keyring.update(context, id, update).await?;
+            Ok(pb::UpdateKeySetResponse {
+                key_set: Some(self.key_set(&changed.key_set)),
+                replayed: changed.replayed,
+                barrier: Some(answer::barrier(changed.barrier)),
+            })
+        };
+        work.await
+            .map(Response::new)
+            .map_err(|error| status::of_creation(error, &call.id))
+    }
+
+    async fn disable_key_set(
+        &self,
+        request: Request<pb::DisableKeySetRequest>,
+    ) -> Answer<pb::DisableKeySetResponse> {
+        let (call, request) = Call::open(request)?;
+        let (set, reason, again) = (request.key_set, request.reason, request.request_id);
+        let changed = self.serve(&call, &set, reason, &again, Service::Disabled);
+        call.reply(changed.await.map(|changed| pb::DisableKeySetResponse {
+            key_set: Some(self.key_set(&changed.key_set)),
+            replayed: changed.replayed,
+            barrier: Some(answer::barrier(changed.barrier)),
+        }))
+    }
+
+    async fn enable_key_set(
+        &self,
+        request: Request<pb::EnableKeySetRequest>,
+    ) -> Answer<pb::EnableKeySetResponse> {
+        let (call, request) = Call::open(request)?;
+        let (set, reason, again) = (request.key_set, request.reason, request.request_id);
+        let changed = self.serve(&call, &set, reason, &again, Service::Enabled);
+        call.reply(changed.await.map(|changed| pb::EnableKeySetResponse {
+            key_set: Some(self.key_set(&changed.key_set)),
+            replayed: changed.replayed,
+            barrier: Some(answer::barrier(changed.barrier)),
+        }))
+    }
+
+    async fn delete_key_set(
+        &self,
+        request: Request<pb::DeleteKeySetRequest>,
+    ) -> Answer<pb::DeleteKeySetResponse> {
+        let (call, request) = Call::open(request)?;
+        let (set, reason, again) = (request.key_set, request.reason, request.request_id);
+        let changed = self.serve(&call, &set, reason, &again, Service::Deleted);
+        call.reply(changed.await.map(|changed| pb::DeleteKeySetResponse {
+            key_set: Some(self.key_set(&changed.key_set)),
+            replayed: changed.replayed,
+            barrier: Some(answer::barrier(changed.barrier)),
+        }))
+    }
+
+    async fn list_keys(
+        &self,
+        request: Request<pb::ListKeysRequest>,
+    ) -> Answer<pb::ListKeysResponse> {
+        let (call, request) = Call::open(request)?;
+        call.reply(self.list_keys(&request).await)
+    }
+
+    async fn get_key(&self, request: Request<pb::GetKeyRequest>) -> Answer<pb::GetKeyResponse> {
+        let (call, request) = Call::open(request)?;
+        let work = async {
+            let (id, kid) = convert::key(&request.key_set, &request.kid)?;
+            about(&id);
+            about_key(&kid);
+            let set = self.keyring.key_set(&id)?;
+            let key = self.keyring.key(&id, &kid).await?;
+            Ok(pb::GetKeyResponse {
+                key: Some(answer::key(&key, &set, self.keyring.now())),
+            })
+        };
+        call.reply(work.await)
+    }
+
+    async fn rotate(&self, request: Request<pb::RotateRequest>) -> Answer<pb::RotateResponse> {
+        let (call, request) = Call::open(request)?;
+        let work = async {
+            let (rotate, request_id) = convert::rotate(request)?;
+            about(&rotate.key_set);
+            let mode = rotate.mode;
+            let context = self.context(&call, request_id);
+            let changed = self.keyring.rotate(context, rotate).await?;
+            Ok(answer::rotated(changed, mode, self.keyring.now()))
+        };
+        call.reply(work.await)
+    }
+
+    async fn revoke(&self, request: Request<pb::RevokeRequest>) -> Answer<pb::RevokeResponse> {
+        let (call, request) = Call::open(request)?;
+        let work = async {
+            let (revoke, request_id) = convert::revoke(request)?;
+            about(&revoke.key_set);
+            about_key(&revoke.kid);
+            let mode = revoke.mode;
+            let context = self.context(&call, request_id);
+            let changed = self.keyring.revoke(context, revoke).await?;
+            Ok(answer::revoked(changed, mode, self.keyring.now()))
+        };
+        call.reply(work.await)
+    }
+
+    async fn rollback(
+        &self,
+        request: Request<pb::RollbackRequest>,
+    ) -> Answer<pb::RollbackResponse> {
+        let (call, request) = Call::open(request)?;
+        let work = async {
+            let (rollback, request_id) = convert::roll_back(request)?;
+            about(&rollback.key_set);
+            let mode = rollback.mode;
+            let context = self.context(&call, request_id);
+            let changed = self.keyring.roll_back(context, rollback).await?;
+            Ok(answer::rolled_back(changed, mode, self.keyring.now()))
+        };
+        call.reply(work.await)
+    }
+
+    type WatchKeysStream = ReceiverStream<Result<pb::WatchKeysResponse, Status>>;
+
+    async fn watch_keys(
+        &self,
+        request: Request<pb::WatchKeysRequest>,
+    ) -> Answer<Self::WatchKeysStream> {
+        let (call, request) = Call::open(request)?;
+        let watch = || {
+            let only = convert::optional_key_set(&request.key_set)?;
+            only.as_ref().inspect(|id| about(id));
+            self.keyring.watch(only)
+        };
+        let events = watch().map_err(|error| status::of(error, &call.id))?;
+        let (answers, stream) = mpsc::channel(1);
+        let watcher = Watcher {
+            keyring: self.keyring.clone(),
+            stopping: self.stopping.clone(),
+            end: call.deadline.end(),
+            answers,
+        };
+        tokio::spawn(watcher.follow(events).in_current_span());
+        Ok(Response::new(stream.into()))
+    }
+}
+
+/// One WatchKeys stream.
+struct Watcher {
+    keyring: Keyring,
+    stopping: watch::Receiver<bool>,
+    end: Option<Instant>,
+    answers: mpsc::Sender<Result<pb::WatchKeysResponse, Status>>,
+}
+
+impl Watcher {
+    /// Passes events on until one side ends it. An event is taken only when there is room for it,
+    /// so a slow watcher fills the keyring's queue, which is bounded, and not this one.
+    async fn follow(mut self, mut events: ReceiverStream<Result<Event, WatchEnd>>) {
+        let answers = self.answers.clone();
+        let late = late(self.end);
+        tokio::pin!(late);
+        let last = loop {
+            let next = async {
+                match answers.reserve().await {
+                    Ok(room) => Some((room, events.next().await)),
+                    Err(_gone) => None,
+                }
+            };
+            tokio::select! {
+                biased;
+                () = stopped(&mut self.stopping) => break status::shutting_down(),
+                () = &mut late => break status::deadline_exceeded(),
+                () = answers.closed() => return,
+                next = next => match next {
+                    None => return,
+                    Some((room, Some(Ok(event)))) => {
+                        room.send(Ok(answer::event(&event, self.keyring.now())));
+                    }
+                    Some((_, Some(Err(WatchEnd::Lagged)))) => break status::watch_lagged(),
+                    Some((_, Some(Err(WatchEnd::ShuttingDown)) | None)) => {
+                        break status::shutting_down();
+                    }
+                },
+            }
+        };
+        // A watcher that does not listen does not hear why.
+        let _ = tokio::time::timeout(LAST_WORD, answers.send(Err(last))).await;
+    }
+}
+
+/// Resolves at `end`; never if there is none.
+pub(super) async fn late(end: Option<Instant>) {
+    match end {
+        Some(end) => tokio::time::sleep_until(end.into()).await,
+        None => std::future::pending().await,
+    }
+}
