@@ -128,10 +128,7 @@ pub async fn serve(
     stop.send_replace(true);
     let drained = async { while acceptors.join_next().await.is_some() {} };
     if tokio::time::timeout(drain_timeout, drained).await.is_err() {
-        tracing::warn!(
-            ?drain_timeout,
-            "open calls are dropped: the time to drain is over"
-        );
+        tracing::warn!(?drain_timeout, "open calls are dropped: the time to drain is over");
         acceptors.shutdown().await;
     }
     Ok(())

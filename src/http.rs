@@ -73,12 +73,7 @@ impl Settings {
 
 /// The routes of the public listener.
 pub fn router(state: State) -> Router {
-    let State {
-        keyring,
-        health,
-        default_key_set,
-        settings,
-    } = state;
+    let State { keyring, health, default_key_set, settings } = state;
     let source = Box::new(move |id: &KeySetId| keyring.key_set(id));
     routes(Shim {
         source,
@@ -103,12 +98,10 @@ struct Shim {
 type Handle = extract::State<Arc<Shim>>;
 
 fn routes(shim: Shim) -> Router {
-    let mut router = Router::new()
-        .route("/livez", get(async || probe::live()))
-        .route(
-            "/readyz",
-            get(async |extract::State(shim): Handle| probe::ready(&shim.health.report())),
-        );
+    let mut router = Router::new().route("/livez", get(async || probe::live())).route(
+        "/readyz",
+        get(async |extract::State(shim): Handle| probe::ready(&shim.health.report())),
+    );
     for (path, pick) in DOCUMENTS {
         router = router
             .route(path, default_key_set(*pick))
@@ -127,27 +120,19 @@ type Pick = fn(&Publication) -> Option<&Document>;
 /// Every document, by its path under the key set's.
 const DOCUMENTS: &[(&str, Pick)] = &[
     ("/.well-known/jwks.json", |all| Some(&all.jwks)),
-    ("/.well-known/openid-configuration", |all| {
-        Some(&all.discovery)
-    }),
-    ("/.well-known/oauth-authorization-server", |all| {
-        Some(&all.discovery)
-    }),
+    ("/.well-known/openid-configuration", |all| Some(&all.discovery)),
+    ("/.well-known/oauth-authorization-server", |all| Some(&all.discovery)),
     ("/pem", |all| Some(&all.certificates.as_ref()?.pem)),
     ("/cer", |all| Some(&all.certificates.as_ref()?.cer)),
     ("/rawpem", |all| Some(&all.certificates.as_ref()?.rawpem)),
     ("/pb7", |all| Some(&all.certificates.as_ref()?.pb7)),
-    ("/fingerprint", |all| {
-        Some(&all.certificates.as_ref()?.fingerprint)
-    }),
+    ("/fingerprint", |all| Some(&all.certificates.as_ref()?.fingerprint)),
 ];
 
 fn default_key_set(pick: Pick) -> MethodRouter<Arc<Shim>> {
-    get(
-        async move |extract::State(shim): Handle, headers: http::HeaderMap| {
-            shim.answer(&shim.default_key_set, pick, &headers)
-        },
-    )
+    get(async move |extract::State(shim): Handle, headers: http::HeaderMap| {
+        shim.answer(&shim.default_key_set, pick, &headers)
+    })
     .options(answer::preflight)
 }
 

@@ -4,6 +4,7 @@
 //! Labels come from closed lists or from the configuration, never from a caller's input, so their
 //! number is bounded.
 
+use crate::audit::Action;
 use crate::health::Report;
 use crate::key::{Algorithm, BackendName, KeySetId};
 use prometheus_client::encoding::EncodeLabelSet;
@@ -33,6 +34,7 @@ struct Inner {
     signatures: Family<SignatureLabels, Counter>,
     sign_duration: Family<AlgorithmLabel, Histogram, fn() -> Histogram>,
     key_changes: Family<ChangeLabels, Counter>,
+    due_failed: Family<DueLabels, Counter>,
     incomplete_key_sets: Gauge,
     store_up: Gauge,
     backend_up: Family<BackendLabel, Gauge>,
@@ -68,51 +70,6 @@ impl Outcome {
     }
 }
 
-/// A committed change to a key or a key set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    /// A key set was created.
-    Create,
-    /// The policy or the hold changed.
-    Update,
-    /// A key set was enabled.
-    Enable,
-    /// A key set was disabled.
-    Disable,
-    /// A key set was deleted.
-    Delete,
-    /// A key was generated to fill an empty place.
-    Mend,
-    /// The next key became current.
-    Rotate,
-    /// A key was revoked.
-    Revoke,
-    /// A rotation was undone.
-    Rollback,
-    /// A key was retired by the clock.
-    Retire,
-    /// A key's material was destroyed.
-    Destroy,
-}
-
-impl Action {
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Create => "create",
-            Self::Update => "update",
-            Self::Enable => "enable",
-            Self::Disable => "disable",
-            Self::Delete => "delete",
-            Self::Mend => "mend",
-            Self::Rotate => "rotate",
-            Self::Revoke => "revoke",
-            Self::Rollback => "rollback",
-            Self::Retire => "retire",
-            Self::Destroy => "destroy",
-        }
-    }
-}
-
 /// How busy a backend is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {
@@ -140,6 +97,12 @@ struct AlgorithmLabel {
 struct ChangeLabels {
     key_set: String,
     action: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DueLabels {
+    key_set: String,
+    act: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -187,18 +150,19 @@ impl Metrics {
                 "Committed changes of keys and key sets",
                 Family::default(),
             ),
+            due_failed: add(
+                registry,
+                "due_failed",
+                "Attempts that failed at what the clock or a missing key asked for",
+                Family::default(),
+            ),
             incomplete_key_sets: add(
                 registry,
                 "incomplete_key_sets",
                 "Key sets that lack a current or a next key",
                 Gauge::default(),
             ),
-            store_up: add(
-                registry,
-                "store_up",
-                "Whether the store answers",
-                Gauge::default(),
-            ),
+            store_up: add(registry, "store_up", "Whether the store answers", Gauge::default()),
             backend_up: add(
                 registry,
                 "backend_up",
@@ -211,12 +175,7 @@ impl Metrics {
                 "Requests that wait for a worker",
                 Family::default(),
             ),
-            workers_busy: add(
-                registry,
-                "workers_busy",
-                "Workers at work",
-                Family::default(),
-            ),
+            workers_busy: add(registry, "workers_busy", "Workers at work", Family::default()),
             sessions_open: add(
                 registry,
                 "sessions_open",
@@ -243,50 +202,37 @@ impl Metrics {
         };
         self.0.signatures.get_or_create(&labels).inc();
         if outcome == Outcome::Released {
-            let label = AlgorithmLabel {
-                algorithm: algorithm.name(),
-            };
-            self.0
-                .sign_duration
-                .get_or_create(&label)
-                .observe(took.as_secs_f64());
+            let label = AlgorithmLabel { algorithm: algorithm.name() };
+            self.0.sign_duration.get_or_create(&label).observe(took.as_secs_f64());
         }
     }
 
     /// Counts a committed change.
     pub fn changed(&self, key_set: &KeySetId, action: Action) {
-        let labels = ChangeLabels {
-            key_set: key_set.as_str().to_owned(),
-            action: action.label(),
-        };
+        let labels = ChangeLabels { key_set: key_set.as_str().to_owned(), action: action.as_str() };
         self.0.key_changes.get_or_create(&labels).inc();
+    }
+
+    /// Counts an attempt that failed at what was due, e.g. `rotate`.
+    pub fn due_failed(&self, key_set: &KeySetId, act: &'static str) {
+        let labels = DueLabels { key_set: key_set.as_str().to_owned(), act };
+        self.0.due_failed.get_or_create(&labels).inc();
     }
 
     /// Takes over what health knows of the store, the backends and incomplete key sets.
     pub fn health(&self, report: &Report) {
         let inner = &self.0;
-        inner
-            .store_up
-            .set(i64::from(report.store.is_none() && report.started));
-        inner
-            .incomplete_key_sets
-            .set(gauge(report.incomplete.len()));
+        inner.store_up.set(i64::from(report.store.is_none() && report.started));
+        inner.incomplete_key_sets.set(gauge(report.incomplete.len()));
         for (name, reason) in &report.backends {
-            let label = BackendLabel {
-                backend: name.clone(),
-            };
-            inner
-                .backend_up
-                .get_or_create(&label)
-                .set(i64::from(reason.is_none()));
+            let label = BackendLabel { backend: name.clone() };
+            inner.backend_up.get_or_create(&label).set(i64::from(reason.is_none()));
         }
     }
 
     /// Takes over how busy a backend is.
     pub fn load(&self, backend: &BackendName, load: Load) {
-        let label = BackendLabel {
-            backend: backend.as_str().to_owned(),
-        };
+        let label = BackendLabel { backend: backend.as_str().to_owned() };
         for (family, value) in [
             (&self.0.queue_depth, load.queue_depth),
             (&self.0.workers_busy, load.workers_busy),
@@ -341,27 +287,16 @@ mod tests {
         metrics.changed(&key_set, Action::Rotate);
         metrics.health(&Report {
             started: true,
-            backends: [
-                ("kms".to_owned(), Some("out".to_owned())),
-                ("token".to_owned(), None),
-            ]
-            .into(),
+            backends: [("kms".to_owned(), Some("out".to_owned())), ("token".to_owned(), None)]
+                .into(),
             incomplete: vec!["a".to_owned(), "b".to_owned()],
             ..Report::default()
         });
-        let load = Load {
-            queue_depth: 3,
-            workers_busy: 2,
-            sessions_open: 4,
-        };
+        let load = Load { queue_depth: 3, workers_busy: 2, sessions_open: 4 };
         metrics.load(&"token".parse().unwrap(), load);
         let text = metrics.encode().unwrap();
         for line in [
-            concat!(
-                "signkeep_build_info{version=\"",
-                env!("CARGO_PKG_VERSION"),
-                "\"} 1"
-            ),
+            concat!("signkeep_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
             r#"signkeep_signatures_total{key_set="default",algorithm="ES256",outcome="released"} 1"#,
             r#"signkeep_signatures_total{key_set="default",algorithm="ES256",outcome="late"} 1"#,
             r#"signkeep_sign_duration_seconds_count{algorithm="ES256"} 1"#,

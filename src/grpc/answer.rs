@@ -4,6 +4,7 @@ use super::encode;
 use super::proto as pb;
 use crate::key::{Hold, Key, KeySet, Policy, Reservation, Service, State, StateName, rotation_due};
 use crate::keyring::{Barrier, Changed, Event, Mode};
+use crate::x509::{self, fingerprint};
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +26,10 @@ pub(super) fn key(key: &Key, set: &KeySet, now: Timestamp) -> pb::Key {
         current_until_time: history.map(|history| time(history.until)),
         revoke_time: revoked.map(time),
         revoke_reason: reason.to_owned(),
-        certificate_pem: encode::certificate_pem(&key.certificate),
+        certificate_pem: x509::pem(&key.certificate),
         public_key_pem: encode::public_key_pem(&key.public),
-        thumbprint_sha1: encode::thumbprint_sha1(&key.certificate),
-        thumbprint_sha256: encode::thumbprint_sha256(&key.certificate),
+        thumbprint_sha1: fingerprint::sha1_plain(&key.certificate),
+        thumbprint_sha256: fingerprint::sha256_plain(&key.certificate),
         backend: key.backend.to_string(),
         rotatable_time: rotatable.map(time),
         tokens_until_time: state.tokens_until(now).map(time),
@@ -39,15 +40,8 @@ pub(super) fn key(key: &Key, set: &KeySet, now: Timestamp) -> pb::Key {
 /// When and why a key was revoked, and when it was destroyed.
 fn end(state: &State) -> (Option<Timestamp>, &str, Option<Timestamp>) {
     match state {
-        State::Revoked {
-            revoked, reason, ..
-        } => (Some(*revoked), reason, None),
-        State::Destroyed {
-            revoked,
-            reason,
-            destroyed,
-            ..
-        } => (*revoked, reason, Some(*destroyed)),
+        State::Revoked { revoked, reason, .. } => (Some(*revoked), reason, None),
+        State::Destroyed { revoked, reason, destroyed, .. } => (*revoked, reason, Some(*destroyed)),
         _ => (None, "", None),
     }
 }
@@ -90,10 +84,7 @@ pub(super) fn key_set(set: &KeySet, now: Timestamp) -> pb::KeySet {
 
 /// The published keys: next, current, previous.
 fn published(set: &KeySet, now: Timestamp) -> Vec<pb::Key> {
-    set.published()
-        .into_iter()
-        .map(|one| key(one, set, now))
-        .collect()
+    set.published().into_iter().map(|one| key(one, set, now)).collect()
 }
 
 /// The answer to Rotate.

@@ -32,10 +32,7 @@ impl Call {
     pub(super) fn open<T>(mut request: Request<T>) -> Result<(Self, T), Status> {
         match request.extensions_mut().remove::<Self>() {
             Some(call) => Ok((call, request.into_inner())),
-            None => Err(status::fault(
-                "?",
-                &"the call did not come through the edge",
-            )),
+            None => Err(status::fault("?", &"the call did not come through the edge")),
         }
     }
 
@@ -56,9 +53,7 @@ impl Call {
 
     /// The answer, or what the caller is told in its place.
     pub(super) fn reply<T>(&self, answer: Result<T, Error>) -> Result<Response<T>, Status> {
-        answer
-            .map(Response::new)
-            .map_err(|error| status::of(error, &self.id))
+        answer.map(Response::new).map_err(|error| status::of(error, &self.id))
     }
 }
 

@@ -13,10 +13,10 @@ const DEPTH_MAX: usize = 32;
 /// Every integer up to here is one double and no other (2^53).
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// The text of a structure. Numbers are doubles on the wire: those that are integers a double holds
+/// The text of a structure, the value of `field`. Numbers are doubles on the wire: those that are integers a double holds
 /// exactly are written as integers.
-pub(super) fn from_struct(wrong: &mut Violations, claims: Struct) -> Option<Bytes> {
-    let mut path = vec!["claims".to_owned()];
+pub(super) fn from_struct(wrong: &mut Violations, field: &str, claims: Struct) -> Option<Bytes> {
+    let mut path = vec![field.to_owned()];
     let object = object(claims, &mut path)
         .and_then(|object| serde_json::to_vec(&object).map_err(|_| "must be a JSON object"));
     match object {
@@ -104,14 +104,12 @@ mod tests {
 
     fn claims(fields: &[(&str, Value)]) -> Struct {
         let named = |(name, value): &(&str, Value)| ((*name).to_owned(), value.clone());
-        Struct {
-            fields: fields.iter().map(named).collect(),
-        }
+        Struct { fields: fields.iter().map(named).collect() }
     }
 
     fn text(claims: Struct) -> Result<String, String> {
         let mut wrong = Violations::default();
-        let text = from_struct(&mut wrong, claims);
+        let text = from_struct(&mut wrong, "claims", claims);
         match wrong.finish(text) {
             Ok(text) => Ok(String::from_utf8(text.to_vec()).unwrap()),
             Err(Error::Invalid { fields }) => Err(fields[0].field.clone()),
@@ -121,16 +119,7 @@ mod tests {
 
     #[test]
     fn integers_stay_integers_and_fractions_fractions() {
-        let numbers = [
-            0.0,
-            -0.0,
-            1.0,
-            -7.0,
-            1_795_000_000.0,
-            9_007_199_254_740_992.0,
-            0.5,
-            1e300,
-        ];
+        let numbers = [0.0, -0.0, 1.0, -7.0, 1_795_000_000.0, 9_007_199_254_740_992.0, 0.5, 1e300];
         let values = numbers.map(|number| of(Kind::NumberValue(number))).to_vec();
         let list = of(Kind::ListValue(ListValue { values }));
         assert_eq!(
@@ -147,10 +136,7 @@ mod tests {
             ("object", of(Kind::StructValue(inner))),
             ("yes", of(Kind::BoolValue(true))),
         ]);
-        assert_eq!(
-            text(all).unwrap(),
-            r#"{"null":null,"object":{"text":"a \"b\" é"},"yes":true}"#
-        );
+        assert_eq!(text(all).unwrap(), r#"{"null":null,"object":{"text":"a \"b\" é"},"yes":true}"#);
     }
 
     #[test]
@@ -159,10 +145,7 @@ mod tests {
             let values = vec![of(Kind::BoolValue(true)), of(Kind::NumberValue(number))];
             let list = of(Kind::ListValue(ListValue { values }));
             let nested = of(Kind::StructValue(claims(&[("b", list)])));
-            assert_eq!(
-                text(claims(&[("a", nested)])),
-                Err("claims.a.b.1".to_owned())
-            );
+            assert_eq!(text(claims(&[("a", nested)])), Err("claims.a.b.1".to_owned()));
         }
         let empty = Value { kind: None };
         assert_eq!(text(claims(&[("x", empty)])), Err("claims.x".to_owned()));
@@ -171,9 +154,7 @@ mod tests {
     #[test]
     fn nesting_has_a_bound() {
         let nested = |depth: usize| {
-            (1..depth).fold(claims(&[]), |inner, _| {
-                claims(&[("d", of(Kind::StructValue(inner)))])
-            })
+            (1..depth).fold(claims(&[]), |inner, _| claims(&[("d", of(Kind::StructValue(inner)))]))
         };
         assert!(text(nested(32)).is_ok());
         assert!(text(nested(40)).is_err());
@@ -190,17 +171,7 @@ mod tests {
     #[test]
     fn text_that_is_no_json_object_is_refused_without_being_repeated() {
         let deep = "[".repeat(5000);
-        for text in [
-            "",
-            "[]",
-            "\"{}\"",
-            "null",
-            "{",
-            "{} {}",
-            "{\"secret\":}",
-            "{'a':1}",
-            &deep,
-        ] {
+        for text in ["", "[]", "\"{}\"", "null", "{", "{} {}", "{\"secret\":}", "{'a':1}", &deep] {
             let mut wrong = Violations::default();
             let kept = from_text(&mut wrong, text.to_owned());
             let Err(Error::Invalid { fields }) = wrong.finish(kept) else {

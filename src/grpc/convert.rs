@@ -42,12 +42,7 @@ const TYP_LEN_MAX: usize = 64;
 
 /// A request with one field wrong.
 pub(super) fn wrong(field: &str, why: &str) -> Error {
-    Error::Invalid {
-        fields: vec![InvalidField {
-            field: field.to_owned(),
-            why: why.to_owned(),
-        }],
-    }
+    Error::Invalid { fields: vec![InvalidField { field: field.to_owned(), why: why.to_owned() }] }
 }
 
 /// A request about one key set.
@@ -115,16 +110,11 @@ pub(super) fn update(request: pb::UpdateKeySetRequest) -> Result<(KeySetId, Aske
     wrong.reason(&request.reason);
     let set = request.key_set.unwrap_or_default();
     let id = wrong.key_set("key_set.id", &set.id);
-    let mut update = Update {
-        reason: request.reason,
-        ..Update::default()
-    };
+    let mut update = Update { reason: request.reason, ..Update::default() };
     if !set.etag.is_empty() {
         let etag = set.etag.parse::<u64>();
-        update.etag = wrong.check(
-            "key_set.etag",
-            etag.map_err(|_| "must be an etag as it was answered"),
-        );
+        update.etag =
+            wrong.check("key_set.etag", etag.map_err(|_| "must be an etag as it was answered"));
     }
     let policy = policy(&mut wrong, &set.policy.unwrap_or_default());
     let paths = request.update_mask.unwrap_or_default().paths;
@@ -137,10 +127,7 @@ pub(super) fn update(request: pb::UpdateKeySetRequest) -> Result<(KeySetId, Aske
         .collect();
     if !unknown.is_empty() {
         let named: String = unknown.join(", ").chars().take(128).collect();
-        wrong.note(
-            "update_mask",
-            format!("{MASK}; unknown: {}", named.escape_debug()),
-        );
+        wrong.note("update_mask", format!("{MASK}; unknown: {}", named.escape_debug()));
     }
     wrong.finish(id.map(|id| (id, (update, request_id))))
 }
@@ -207,10 +194,7 @@ pub(super) fn rotate(request: pb::RotateRequest) -> Result<Asked<Rotate>, Error>
 /// Revoke.
 pub(super) fn revoke(request: pb::RevokeRequest) -> Result<Asked<Revoke>, Error> {
     let mut wrong = Violations::default();
-    let named = (
-        wrong.key_set("key_set", &request.key_set),
-        wrong.kid("kid", &request.kid),
-    );
+    let named = (wrong.key_set("key_set", &request.key_set), wrong.kid("kid", &request.kid));
     wrong.reason(&request.reason);
     let request_id = wrong.request_id(&request.request_id);
     let approval = approval(&mut wrong, request.force, &request.reason);
@@ -275,11 +259,7 @@ pub(super) fn sign(request: pb::SignRequest) -> Result<(Sign, Form), Error> {
             None
         }
     };
-    let sign = both((id, input)).map(|(key_set, input)| Sign {
-        key_set,
-        input,
-        expected,
-    });
+    let sign = both((id, input)).map(|(key_set, input)| Sign { key_set, input, expected });
     wrong.finish(sign.map(|sign| (sign, form)))
 }
 
@@ -288,7 +268,7 @@ pub(super) fn sign_jwt(request: pb::SignJwtRequest) -> Result<SignJwt, Error> {
     let mut wrong = Violations::default();
     let id = wrong.key_set("key_set", &request.key_set);
     let claims: Option<Bytes> = match request.payload {
-        Some(Payload::Claims(claims)) => claims::from_struct(&mut wrong, claims),
+        Some(Payload::Claims(claims)) => claims::from_struct(&mut wrong, "claims", claims),
         Some(Payload::ClaimsJson(text)) => claims::from_text(&mut wrong, text),
         None => {
             wrong.note("claims", "must be set, unless claims_json is");
@@ -301,6 +281,8 @@ pub(super) fn sign_jwt(request: pb::SignJwtRequest) -> Result<SignJwt, Error> {
             "must be a media type, with or without application/, of at most 64 characters, e.g. at+jwt",
         );
     }
+    let header =
+        request.header.and_then(|header| claims::from_struct(&mut wrong, "header", header));
     let lifetime = span(&mut wrong, "lifetime", request.lifetime.as_ref());
     if lifetime == Some(Duration::ZERO) {
         wrong.note("lifetime", "must be longer than nothing");
@@ -309,6 +291,7 @@ pub(super) fn sign_jwt(request: pb::SignJwtRequest) -> Result<SignJwt, Error> {
         key_set,
         claims,
         typ: (!request.typ.is_empty()).then_some(request.typ),
+        header,
         lifetime,
     });
     wrong.finish(jwt)
@@ -351,9 +334,7 @@ fn approval(wrong: &mut Violations, force: bool, reason: &str) -> Approval {
     if reason.trim().is_empty() {
         wrong.note("reason", WHY_NEEDED);
     }
-    Approval::Forced {
-        reason: reason.to_owned(),
-    }
+    Approval::Forced { reason: reason.to_owned() }
 }
 
 /// The policy with defaults for what is not set. Whether it holds together is the keyring's to say.
@@ -391,18 +372,13 @@ fn span(
 ) -> Option<Duration> {
     let given = given?;
     let seconds = u64::try_from(given.seconds).ok();
-    let nanos = u32::try_from(given.nanos)
-        .ok()
-        .filter(|nanos| *nanos < 1_000_000_000);
+    let nanos = u32::try_from(given.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
     match both((seconds, nanos)) {
         Some((seconds, nanos)) if given.seconds <= SECONDS_MAX => {
             Some(Duration::new(seconds, nanos))
         }
         _ => {
-            wrong.note(
-                field,
-                "must be a span of time that is not negative, e.g. 900s",
-            );
+            wrong.note(field, "must be a span of time that is not negative, e.g. 900s");
             None
         }
     }
@@ -412,12 +388,8 @@ fn span(
 /// empty text stands for the default.
 fn is_media_type(typ: &str) -> bool {
     let restricted = |name: &str| {
-        name.bytes()
-            .next()
-            .is_some_and(|first| first.is_ascii_alphanumeric())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+        name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
     };
     typ.is_empty() || typ.len() <= TYP_LEN_MAX && typ.splitn(2, '/').all(restricted)
 }

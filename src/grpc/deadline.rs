@@ -129,17 +129,7 @@ mod tests {
 
     #[test]
     fn a_malformed_grpc_timeout_is_noticed() {
-        for text in [
-            "",
-            "S",
-            "5",
-            "5s",
-            "-1S",
-            "+1S",
-            "1.5S",
-            "123456789n",
-            " 1S",
-        ] {
+        for text in ["", "S", "5", "5s", "-1S", "+1S", "1.5S", "123456789n", " 1S"] {
             assert_eq!(parse(text.as_bytes()), None, "{text:?}");
             assert_eq!(taken(text, Work::Request, Instant::now()), Err(Malformed));
         }
@@ -161,10 +151,7 @@ mod tests {
         let long = Duration::from_secs(30);
         let stream = taken("5S", Work::Stream, now).unwrap();
         assert_eq!(stream.within(now, long), now + Duration::from_secs(5));
-        let open = Deadline {
-            asked: None,
-            limit: None,
-        };
+        let open = Deadline { asked: None, limit: None };
         assert_eq!(open.end(), None);
         assert_eq!(open.within(now, long), now + long);
     }

@@ -114,11 +114,7 @@ impl Edge {
             Some(place.map_err(|_| status::overloaded())?)
         };
         let id = id.clone();
-        let call = Call {
-            id,
-            caller,
-            deadline,
-        };
+        let call = Call { id, caller, deadline };
         Ok(Admitted { call, work, place })
     }
 
@@ -162,11 +158,7 @@ fn is_probe(path: &str) -> bool {
 }
 
 fn routes(deps: Deps, stopping: &watch::Receiver<bool>) -> Result<Routes, Error> {
-    let Deps {
-        keyring,
-        health,
-        settings,
-    } = deps;
+    let Deps { keyring, health, settings } = deps;
     let limit = settings.message_bytes_max;
     let signing = Signing::new(keyring.clone(), settings.clone(), stopping.clone());
     let keys = Keys::new(keyring, settings, stopping.clone());
@@ -178,14 +170,12 @@ fn routes(deps: Deps, stopping: &watch::Receiver<bool>) -> Result<Routes, Error>
     let v1 = reflection().build_v1().map_err(Error::Reflection)?;
     let v1alpha = reflection().build_v1alpha().map_err(Error::Reflection)?;
     let probe = HealthServer::new(Probe::new(health, stopping.clone()));
-    Ok(
-        Routes::new(KeyServiceServer::new(keys).max_decoding_message_size(limit))
-            .add_service(SigningServiceServer::new(signing).max_decoding_message_size(limit))
-            .add_service(probe.max_decoding_message_size(limit))
-            .add_service(v1.max_decoding_message_size(limit))
-            .add_service(v1alpha.max_decoding_message_size(limit))
-            .prepare(),
-    )
+    Ok(Routes::new(KeyServiceServer::new(keys).max_decoding_message_size(limit))
+        .add_service(SigningServiceServer::new(signing).max_decoding_message_size(limit))
+        .add_service(probe.max_decoding_message_size(limit))
+        .add_service(v1.max_decoding_message_size(limit))
+        .add_service(v1alpha.max_decoding_message_size(limit))
+        .prepare())
 }
 
 /// The response, or if it is an error that tonic made by itself, that error as we tell it. Errors of
@@ -202,9 +192,7 @@ fn in_our_words(response: http::Response<Body>, id: &str) -> http::Response<Body
 
 /// One line per call; for a stream it is the line of its beginning.
 fn log(headers: &HeaderMap, path: &str, took: Duration) {
-    let code = headers
-        .get(STATUS)
-        .map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()));
+    let code = headers.get(STATUS).map_or(Code::Ok, |value| Code::from_bytes(value.as_bytes()));
     let ms = took.as_secs_f64() * 1e3;
     match code {
         Code::Ok if Work::at(path) == Work::Change => tracing::info!(?code, ms, "answered"),

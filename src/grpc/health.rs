@@ -94,15 +94,9 @@ impl Follower {
 }
 
 fn serving(report: &Report) -> ServingStatus {
-    if report.is_ready() {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    }
+    if report.is_ready() { ServingStatus::Serving } else { ServingStatus::NotServing }
 }
 
 fn answer(status: ServingStatus) -> HealthCheckResponse {
-    HealthCheckResponse {
-        status: status.into(),
-    }
+    HealthCheckResponse { status: status.into() }
 }

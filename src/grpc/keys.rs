@@ -6,11 +6,10 @@ use super::proto as pb;
 use super::proto::key_service_server::KeyService;
 use super::{Settings, answer, convert, status, stopped};
 use crate::key::{KeySet, KeySetId, Service};
-use crate::keyring::{Changed, Context, Error, Event, Keyring, RequestId, WatchEnd};
+use crate::keyring::{self, Changed, Context, Error, Keyring, RequestId, WatchEnd};
 use prost::Message;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, watch};
-use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument;
@@ -36,11 +35,7 @@ impl Keys {
         settings: Settings,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self {
-            keyring,
-            settings,
-            stopping,
-        }
+        Self { keyring, settings, stopping }
     }
 
     fn context(&self, call: &Call, request_id: Option<RequestId>) -> Context {
@@ -95,19 +90,14 @@ impl Keys {
         let asked = page::Keys::asked(request)?;
         about(&asked.key_set);
         let set = self.keyring.key_set(&asked.key_set)?;
-        let found = self
-            .keyring
-            .keys(&asked.key_set, &asked.states, asked.after, asked.limit)
-            .await?;
+        let found =
+            self.keyring.keys(&asked.key_set, &asked.states, asked.after, asked.limit).await?;
         let now = self.keyring.now();
         let pending = found.pending.iter().map(answer::pending);
         let keys = found.keys.iter().map(|key| answer::key(key, &set, now));
         Ok(pb::ListKeysResponse {
             keys: pending.chain(keys).collect(),
-            next_page_token: found
-                .after
-                .map(|after| asked.token(after))
-                .unwrap_or_default(),
+            next_page_token: found.after.map(|after| asked.token(after)).unwrap_or_default(),
             incomplete: set.missing().any(),
             rotation_hold: set.rotation_hold == crate::key::Hold::On,
         })
@@ -132,9 +122,7 @@ impl KeyService for Keys {
                 barrier: Some(answer::barrier(changed.barrier)),
             })
         };
-        work.await
-            .map(Response::new)
-            .map_err(|error| status::of_creation(error, &call.id))
+        work.await.map(Response::new).map_err(|error| status::of_creation(error, &call.id))
     }
 
     async fn get_key_set(
@@ -146,9 +134,7 @@ impl KeyService for Keys {
             let id = convert::key_set(&request.key_set)?;
             about(&id);
             let set = self.keyring.key_set(&id)?;
-            Ok(pb::GetKeySetResponse {
-                key_set: Some(self.key_set(&set)),
-            })
+            Ok(pb::GetKeySetResponse { key_set: Some(self.key_set(&set)) })
         };
         call.reply(work())
     }
@@ -177,9 +163,7 @@ impl KeyService for Keys {
                 barrier: Some(answer::barrier(changed.barrier)),
             })
         };
-        work.await
-            .map(Response::new)
-            .map_err(|error| status::of_creation(error, &call.id))
+        work.await.map(Response::new).map_err(|error| status::of_creation(error, &call.id))
     }
 
     async fn disable_key_set(
@@ -240,9 +224,7 @@ impl KeyService for Keys {
             about_key(&kid);
             let set = self.keyring.key_set(&id)?;
             let key = self.keyring.key(&id, &kid).await?;
-            Ok(pb::GetKeyResponse {
-                key: Some(answer::key(&key, &set, self.keyring.now())),
-            })
+            Ok(pb::GetKeyResponse { key: Some(answer::key(&key, &set, self.keyring.now())) })
         };
         call.reply(work.await)
     }
@@ -326,7 +308,7 @@ struct Watcher {
 impl Watcher {
     /// Passes events on until one side ends it. An event is taken only when there is room for it,
     /// so a slow watcher fills the keyring's queue, which is bounded, and not this one.
-    async fn follow(mut self, mut events: ReceiverStream<Result<Event, WatchEnd>>) {
+    async fn follow(mut self, mut events: keyring::Watcher) {
         let answers = self.answers.clone();
         let late = late(self.end);
         tokio::pin!(late);
@@ -344,11 +326,11 @@ impl Watcher {
                 () = answers.closed() => return,
                 next = next => match next {
                     None => return,
-                    Some((room, Some(Ok(event)))) => {
+                    Some((room, Ok(event))) => {
                         room.send(Ok(answer::event(&event, self.keyring.now())));
                     }
-                    Some((_, Some(Err(WatchEnd::Lagged)))) => break status::watch_lagged(),
-                    Some((_, Some(Err(WatchEnd::ShuttingDown)) | None)) => {
+                    Some((_, Err(WatchEnd::Lagged))) => break status::watch_lagged(),
+                    Some((_, Err(WatchEnd::ShuttingDown))) => {
                         break status::shutting_down();
                     }
                 },

@@ -52,20 +52,12 @@ impl Keys {
             }
             cursor
         });
-        wrong.finish(key_set.map(|key_set| Self {
-            key_set,
-            states,
-            after,
-            limit,
-        }))
+        wrong.finish(key_set.map(|key_set| Self { key_set, states, after, limit }))
     }
 
     /// The token of the page that starts after `cursor`.
     pub(super) fn token(&self, cursor: Cursor) -> String {
-        seal(
-            &Self::bound(&self.key_set, &self.states),
-            &write_cursor(cursor),
-        )
+        seal(&Self::bound(&self.key_set, &self.states), &write_cursor(cursor))
     }
 
     fn bound(key_set: &KeySetId, states: &[StateName]) -> [u8; BOUND_LEN] {
@@ -90,9 +82,7 @@ impl KeySets {
         let limit = size(&mut wrong, request.page_size);
         let place = open(&mut wrong, &request.page_token, &bound("key-sets"));
         let after = place.and_then(|place| {
-            let id = std::str::from_utf8(&place)
-                .ok()
-                .and_then(|id| id.parse().ok());
+            let id = std::str::from_utf8(&place).ok().and_then(|id| id.parse().ok());
             if id.is_none() {
                 wrong.note("page_token", FOREIGN);
             }
@@ -150,12 +140,8 @@ fn open(wrong: &mut Violations, token: &str, bound: &[u8; BOUND_LEN]) -> Option<
 
 /// State (its number in [`StateName::ALL`]), microseconds since 1970 (8 bytes, big-endian), kid.
 fn write_cursor(cursor: Cursor) -> Vec<u8> {
-    let state = StateName::ALL
-        .iter()
-        .position(|state| *state == cursor.state);
-    let state = state
-        .and_then(|at| u8::try_from(at).ok())
-        .unwrap_or(u8::MAX);
+    let state = StateName::ALL.iter().position(|state| *state == cursor.state);
+    let state = state.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX);
     let created = cursor.created.as_microsecond().to_be_bytes();
     [&[state], created.as_slice(), cursor.kid.as_bytes()].concat()
 }
@@ -211,76 +197,45 @@ mod tests {
     #[test]
     fn a_token_of_another_list_is_refused() {
         let states = [pb::KeyState::Revoked];
-        let token = Keys::asked(&request("default", "", &states))
-            .unwrap()
-            .token(cursor());
-        for (key_set, states) in [
-            ("other", &states[..]),
-            ("default", &[]),
-            ("default", &[pb::KeyState::Next]),
-        ] {
-            assert_eq!(
-                wrong_field(Keys::asked(&request(key_set, &token, states))),
-                "page_token"
-            );
+        let token = Keys::asked(&request("default", "", &states)).unwrap().token(cursor());
+        for (key_set, states) in
+            [("other", &states[..]), ("default", &[]), ("default", &[pb::KeyState::Next])]
+        {
+            assert_eq!(wrong_field(Keys::asked(&request(key_set, &token, states))), "page_token");
         }
         let sets = KeySets::token(&"default".parse().unwrap());
-        assert_eq!(
-            wrong_field(Keys::asked(&request("default", &sets, &[]))),
-            "page_token"
-        );
+        assert_eq!(wrong_field(Keys::asked(&request("default", &sets, &[]))), "page_token");
     }
 
     #[test]
     fn a_garbled_token_is_refused() {
-        let good = Keys::asked(&request("default", "", &[]))
-            .unwrap()
-            .token(cursor());
+        let good = Keys::asked(&request("default", "", &[])).unwrap().token(cursor());
         for at in 0..good.len() {
             let mut garbled = good.clone().into_bytes();
             garbled[at] = b'!';
             let garbled = String::from_utf8(garbled).unwrap();
-            assert_eq!(
-                wrong_field(Keys::asked(&request("default", &garbled, &[]))),
-                "page_token"
-            );
+            assert_eq!(wrong_field(Keys::asked(&request("default", &garbled, &[]))), "page_token");
             assert_eq!(
                 wrong_field(Keys::asked(&request("default", &good[..at.max(1)], &[]))),
                 "page_token"
             );
         }
         let long = "A".repeat(60_000);
-        assert_eq!(
-            wrong_field(Keys::asked(&request("default", &long, &[]))),
-            "page_token"
-        );
+        assert_eq!(wrong_field(Keys::asked(&request("default", &long, &[]))), "page_token");
     }
 
     #[test]
     fn key_sets_are_paged_by_their_ids() {
         let id: KeySetId = "default".parse().unwrap();
         let page_token = KeySets::token(&id);
-        let asked = KeySets::asked(&pb::ListKeySetsRequest {
-            page_size: 7,
-            page_token,
-        })
-        .unwrap();
-        assert_eq!(
-            asked,
-            KeySets {
-                after: Some(id),
-                limit: 7
-            }
-        );
+        let asked = KeySets::asked(&pb::ListKeySetsRequest { page_size: 7, page_token }).unwrap();
+        assert_eq!(asked, KeySets { after: Some(id), limit: 7 });
     }
 
     #[test]
     fn a_page_size_has_a_default_a_maximum_and_no_sign() {
         let sized = |page_size| {
-            KeySets::asked(&pb::ListKeySetsRequest {
-                page_size,
-                page_token: String::new(),
-            })
+            KeySets::asked(&pb::ListKeySetsRequest { page_size, page_token: String::new() })
         };
         assert_eq!(sized(0).unwrap().limit, 50);
         assert_eq!(sized(1).unwrap().limit, 1);

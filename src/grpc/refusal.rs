@@ -41,16 +41,14 @@ impl Refusal {
 
     /// Puts a variable of the message into the metadata.
     pub(super) fn with(mut self, name: &str, value: impl ToString) -> Self {
-        self.metadata
-            .insert(name.to_owned(), clipped(&value.to_string(), TEXT_MAX));
+        self.metadata.insert(name.to_owned(), clipped(&value.to_string(), TEXT_MAX));
         self
     }
 
     /// Says that time mends it, and how much: RetryInfo, in whole seconds rounded up.
     pub(super) fn retry_in(mut self, wait: Duration) -> Self {
         let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        self.details
-            .set_retry_info(Some(Duration::from_secs(seconds)));
+        self.details.set_retry_info(Some(Duration::from_secs(seconds)));
         self.with("retry_seconds", seconds)
     }
 
@@ -88,8 +86,7 @@ impl Refusal {
 
     /// The error as tonic sends it.
     pub(super) fn status(mut self) -> Status {
-        self.details
-            .set_error_info(name(self.reason), DOMAIN, self.metadata);
+        self.details.set_error_info(name(self.reason), DOMAIN, self.metadata);
         let message = clipped(&self.message, MESSAGE_MAX);
         Status::with_error_details(self.code, message, self.details)
     }

@@ -9,6 +9,7 @@ use super::proto::signing_service_server::SigningService;
 use super::{Settings, answer, convert, encode, status, stopped};
 use crate::key::Kid;
 use crate::keyring::{Error, Keyring, Sign};
+use crate::x509;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use prost::Message;
@@ -43,11 +44,7 @@ impl Signing {
         settings: Settings,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self {
-            keyring,
-            settings,
-            stopping,
-        }
+        Self { keyring, settings, stopping }
     }
 
     fn until(&self, call: &Call) -> Instant {
@@ -112,11 +109,7 @@ impl SigningService for Signing {
     ) -> Answer<Self::SignStreamStream> {
         let (call, items) = Call::open(request)?;
         let (answers, stream) = mpsc::channel(ANSWERS_MAX);
-        let signer = Stream {
-            signing: self.clone(),
-            call,
-            answers,
-        };
+        let signer = Stream { signing: self.clone(), call, answers };
         tokio::spawn(signer.run(items).in_current_span());
         Ok(Response::new(stream.into()))
     }
@@ -141,7 +134,7 @@ impl SigningService for Signing {
             Ok(pb::GetPublicKeyResponse {
                 jwk: encode::jwk(&key)?,
                 public_key_pem: encode::public_key_pem(&key.public),
-                certificate_pem: encode::certificate_pem(&key.certificate),
+                certificate_pem: x509::pem(&key.certificate),
                 kid: key.kid.to_string(),
             })
         };
@@ -213,10 +206,7 @@ impl Stream {
             Ok(signed) => Outcome::Signed(signed),
             Err(error) => Outcome::Error(packed(&status::of(error, &self.call.id))),
         };
-        pb::SignStreamResponse {
-            request_id: clipped(request_id),
-            outcome: Some(outcome),
-        }
+        pb::SignStreamResponse { request_id: clipped(request_id), outcome: Some(outcome) }
     }
 }
 
@@ -231,9 +221,7 @@ fn packed(status: &Status) -> tonic_types::Status {
 
 /// As much of an id as is returned, so that the caller finds the item whose id was too long.
 fn clipped(mut id: String) -> String {
-    let end = (0..=ITEM_ID_LEN_MAX.min(id.len()))
-        .rev()
-        .find(|at| id.is_char_boundary(*at));
+    let end = (0..=ITEM_ID_LEN_MAX.min(id.len())).rev().find(|at| id.is_char_boundary(*at));
     id.truncate(end.unwrap_or_default());
     id
 }

@@ -41,16 +41,14 @@ pub(super) fn of(error: Error, request: &str) -> Status {
                 .field(&format!("claims.{claim}"), &text)
                 .status()
         }
-        Error::DigestLength {
-            algorithm,
-            wanted,
-            given,
-        } => Told::new(Code::InvalidArgument, Reason::DigestLength, &text)
-            .with("algorithm", algorithm)
-            .with("wanted", wanted)
-            .with("given", given)
-            .field("digest", &text)
-            .status(),
+        Error::DigestLength { algorithm, wanted, given } => {
+            Told::new(Code::InvalidArgument, Reason::DigestLength, &text)
+                .with("algorithm", algorithm)
+                .with("wanted", wanted)
+                .with("given", given)
+                .field("digest", &text)
+                .status()
+        }
         Error::DigestNotAllowed => {
             Told::new(Code::InvalidArgument, Reason::DigestNotAllowed, &text)
                 .field("digest", &text)
@@ -68,6 +66,7 @@ pub(super) fn of(error: Error, request: &str) -> Status {
             .retry_in(AFTER_GENERATION)
             .status(),
         Error::DeadlineExceeded { committed } => late(&text, committed),
+        Error::Overloaded => overloaded(),
         Error::Backend { name, source } => from_backend(&name, &source, request),
         Error::Store(source) => from_store(&source, request),
         Error::Fault(cause) => fault(request, &cause),
@@ -94,20 +93,15 @@ pub(super) fn of_creation(error: Error, request: &str) -> Status {
 pub(super) fn fault(request: &str, cause: &dyn Display) -> Status {
     tracing::error!(request, %cause, "internal fault");
     let text = "a fault of the service; its log has the cause under the request id";
-    Told::new(Code::Internal, Reason::InternalFault, text)
-        .with("request_id", request)
-        .status()
+    Told::new(Code::Internal, Reason::InternalFault, text).with("request_id", request).status()
 }
 
 /// An error that tonic made by itself, before or in place of a handler.
 pub(super) fn foreign(status: &Status, request: &str) -> Status {
     match status.code() {
-        Code::Unimplemented if status.message().is_empty() => Told::new(
-            Code::Unimplemented,
-            Reason::UnknownMethod,
-            "there is no such rpc",
-        )
-        .status(),
+        Code::Unimplemented if status.message().is_empty() => {
+            Told::new(Code::Unimplemented, Reason::UnknownMethod, "there is no such rpc").status()
+        }
         Code::OutOfRange | Code::ResourceExhausted => {
             let text = "a message is larger than what is read here, 64 KiB by default";
             Told::new(Code::ResourceExhausted, Reason::MessageTooLarge, text).status()
@@ -132,21 +126,13 @@ pub(super) fn foreign(status: &Status, request: &str) -> Status {
 
 /// The caller's time ran out, and nothing was changed on the way.
 pub(super) fn deadline_exceeded() -> Status {
-    Told::new(
-        Code::DeadlineExceeded,
-        Reason::DeadlineExceeded,
-        "the time ran out",
-    )
-    .status()
+    Told::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, "the time ran out").status()
 }
 
 /// A `grpc-timeout` header that cannot be read.
 pub(super) fn malformed_timeout() -> Status {
     let why = "must be 1 to 8 digits and one of H, M, S, m, u, n, e.g. 500m";
-    invalid(&[InvalidField {
-        field: "grpc-timeout".to_owned(),
-        why: why.to_owned(),
-    }])
+    invalid(&[InvalidField { field: "grpc-timeout".to_owned(), why: why.to_owned() }])
 }
 
 /// The peer has shown no name where one is needed.
@@ -158,17 +144,13 @@ pub(super) fn caller_unknown() -> Status {
 /// Too many calls are under way.
 pub(super) fn overloaded() -> Status {
     let text = "too many requests are under way; try again shortly";
-    Told::new(Code::ResourceExhausted, Reason::Overloaded, text)
-        .retry_in(AFTER_OVERLOAD)
-        .status()
+    Told::new(Code::ResourceExhausted, Reason::Overloaded, text).retry_in(AFTER_OVERLOAD).status()
 }
 
 /// The service is on its way out.
 pub(super) fn shutting_down() -> Status {
     let text = "the service is shutting down; try again, perhaps with another replica";
-    Told::new(Code::Unavailable, Reason::ShuttingDown, text)
-        .retry_in(AFTER_OUTAGE)
-        .status()
+    Told::new(Code::Unavailable, Reason::ShuttingDown, text).retry_in(AFTER_OUTAGE).status()
 }
 
 /// The watcher did not keep up.
@@ -180,11 +162,7 @@ pub(super) fn watch_lagged() -> Status {
 fn invalid(fields: &[InvalidField]) -> Status {
     let named = |wrong: &InvalidField| format!("{}: {}", wrong.field, wrong.why);
     let text: Vec<_> = fields.iter().map(named).collect();
-    let told = Told::new(
-        Code::InvalidArgument,
-        Reason::InvalidRequest,
-        text.join("; "),
-    );
+    let told = Told::new(Code::InvalidArgument, Reason::InvalidRequest, text.join("; "));
     let names: Vec<_> = fields.iter().map(|wrong| wrong.field.as_str()).collect();
     fields
         .iter()
@@ -203,9 +181,9 @@ fn refused(refusal: &Refusal, request: &str) -> Status {
             .with("wait_seconds", wait.as_secs() + 1)
             .retry_in(*wait)
             .subject(kid),
-        Refusal::NextKeyMissing => guard(Reason::NextKeyNotPropagated)
-            .retry_in(AFTER_GENERATION)
-            .subject("next"),
+        Refusal::NextKeyMissing => {
+            guard(Reason::NextKeyNotPropagated).retry_in(AFTER_GENERATION).subject("next")
+        }
         Refusal::RotationHold => guard(Reason::RotationHold).subject("rotation_hold"),
         Refusal::TokensStillValid { kid, until, wait } => guard(Reason::TokensStillValid)
             .with("kid", kid)
@@ -219,10 +197,9 @@ fn refused(refusal: &Refusal, request: &str) -> Status {
         Refusal::KeyNotFound { kid } => Told::new(Code::NotFound, Reason::KeyNotFound, refusal)
             .with("kid", kid)
             .resource("Key", kid),
-        Refusal::KeysInUse { kid, state } => guard(Reason::KeySetInUse)
-            .with("kid", kid)
-            .with("state", state)
-            .subject(kid),
+        Refusal::KeysInUse { kid, state } => {
+            guard(Reason::KeySetInUse).with("kid", kid).with("state", state).subject(kid)
+        }
         Refusal::StillEnabled => guard(Reason::KeySetInUse).subject("key_set"),
         Refusal::Transition(defect) => return fault(request, defect),
     }
@@ -253,10 +230,7 @@ fn late(text: &str, committed: bool) -> Status {
 fn from_backend(name: &crate::key::BackendName, source: &backend::Error, request: &str) -> Status {
     let passing = |code, reason, text: String, wait| {
         tracing::warn!(request, backend = %name, cause = %source, "backend");
-        Told::new(code, reason, text)
-            .with("backend", name)
-            .retry_in(wait)
-            .status()
+        Told::new(code, reason, text).with("backend", name).retry_in(wait).status()
     };
     match source.kind {
         backend::Kind::Throttled => passing(
@@ -288,10 +262,9 @@ fn from_store(source: &store::Error, request: &str) -> Status {
                 .retry_in(AFTER_OUTAGE)
                 .status()
         }
-        store::Kind::Conflict | store::Kind::RequestAnswered => changed(
-            "the key set was changed by another request at the same time; try again",
-            None,
-        ),
+        store::Kind::Conflict | store::Kind::RequestAnswered => {
+            changed("the key set was changed by another request at the same time; try again", None)
+        }
         store::Kind::KeySetExists => Told::new(
             Code::AlreadyExists,
             Reason::KeySetExists,

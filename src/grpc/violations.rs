@@ -17,10 +17,7 @@ pub(super) struct Violations {
 impl Violations {
     /// Notes a wrong field and what would be right.
     pub(super) fn note(&mut self, field: impl Into<String>, why: impl Display) {
-        self.fields.push(InvalidField {
-            field: field.into(),
-            why: why.to_string(),
-        });
+        self.fields.push(InvalidField { field: field.into(), why: why.to_string() });
     }
 
     /// The value, or a note that it is wrong.
@@ -50,18 +47,13 @@ impl Violations {
 
     /// A request id that may be left out.
     pub(super) fn request_id(&mut self, text: &str) -> Option<RequestId> {
-        (!text.is_empty())
-            .then(|| self.check("request_id", text.parse()))
-            .flatten()
+        (!text.is_empty()).then(|| self.check("request_id", text.parse())).flatten()
     }
 
     /// A reason that may be left out.
     pub(super) fn reason(&mut self, text: &str) {
         if text.chars().count() > REASON_CHARS_MAX || text.chars().any(char::is_control) {
-            self.note(
-                "reason",
-                "must be at most 512 characters, none of them a control character",
-            );
+            self.note("reason", "must be at most 512 characters, none of them a control character");
         }
     }
 
@@ -72,9 +64,7 @@ impl Violations {
             (Some(id), _) if self.fields.is_empty() => {
                 Err(Error::KeySetNotFound { id: id.to_string() })
             }
-            _ => Err(Error::Invalid {
-                fields: self.fields,
-            }),
+            _ => Err(Error::Invalid { fields: self.fields }),
         }
     }
 }

@@ -16,15 +16,9 @@ impl Document {
     /// 200 with the body, or 304 if the caller holds it already. To HEAD the router gives the same
     /// without its body.
     pub(super) fn answer(&self, request: &HeaderMap, cache_control: &HeaderValue) -> Response {
-        let gzip = self
-            .gzip
-            .as_ref()
-            .filter(|_| conditional::accepts_gzip(request));
+        let gzip = self.gzip.as_ref().filter(|_| conditional::accepts_gzip(request));
         let variant = gzip.unwrap_or(&self.plain);
-        let held = variant
-            .etag
-            .to_str()
-            .is_ok_and(|etag| conditional::holds(request, etag));
+        let held = variant.etag.to_str().is_ok_and(|etag| conditional::holds(request, etag));
 
         let mut response = if held {
             StatusCode::NOT_MODIFIED.into_response()
@@ -68,18 +62,15 @@ impl IntoResponse for Refusal {
         let (status, error) = match self {
             Self::NotFound => (StatusCode::NOT_FOUND, "not found"),
             Self::Method => (StatusCode::METHOD_NOT_ALLOWED, "use GET, HEAD or OPTIONS"),
-            Self::NoCurrentKey => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "no current key; the service is generating one",
-            ),
+            Self::NoCurrentKey => {
+                (StatusCode::SERVICE_UNAVAILABLE, "no current key; the service is generating one")
+            }
             Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "try again shortly"),
             Self::Fault => (StatusCode::INTERNAL_SERVER_ERROR, "internal fault"),
         };
         let mut response = json(status, serde_json::json!({ "error": error }));
         if status == StatusCode::SERVICE_UNAVAILABLE {
-            response
-                .headers_mut()
-                .insert("retry-after", HeaderValue::from_static("5"));
+            response.headers_mut().insert("retry-after", HeaderValue::from_static("5"));
         }
         response
     }
@@ -87,10 +78,7 @@ impl IntoResponse for Refusal {
 
 /// A JSON answer that no cache may keep.
 pub(super) fn json(status: StatusCode, value: Value) -> Response {
-    let headers = [
-        (CONTENT_TYPE, "application/json; charset=utf-8"),
-        (CACHE_CONTROL, "no-store"),
-    ];
+    let headers = [(CONTENT_TYPE, "application/json; charset=utf-8"), (CACHE_CONTROL, "no-store")];
     (status, headers, value.to_string()).into_response()
 }
 
@@ -108,10 +96,7 @@ pub(super) async fn preflight() -> impl IntoResponse {
 pub(super) async fn harden(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"));
-    headers.insert(
-        ACCESS_CONTROL_EXPOSE_HEADERS,
-        HeaderValue::from_static("ETag"),
-    );
+    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("ETag"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

@@ -30,10 +30,7 @@ pub(super) fn holds(headers: &HeaderMap, etag: &str) -> bool {
 }
 
 fn values<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers
-        .get_all(name)
-        .into_iter()
-        .filter_map(|value| value.to_str().ok())
+    headers.get_all(name).into_iter().filter_map(|value| value.to_str().ok())
 }
 
 /// A coding and its weight in thousandths; a weight that cannot be read is zero.
@@ -42,14 +39,9 @@ fn weighted(item: &str) -> (&str, u16) {
     let coding = parts.next().unwrap_or_default();
     let weight = parts.find_map(|part| {
         let (name, value) = part.split_once('=')?;
-        name.trim()
-            .eq_ignore_ascii_case("q")
-            .then_some(value.trim())
+        name.trim().eq_ignore_ascii_case("q").then_some(value.trim())
     });
-    (
-        coding,
-        weight.map_or(1000, |text| thousandths(text).unwrap_or(0)),
-    )
+    (coding, weight.map_or(1000, |text| thousandths(text).unwrap_or(0)))
 }
 
 /// `qvalue` (RFC 9110 section 12.4.2) in thousandths.
@@ -90,10 +82,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     fn headers(name: HeaderName, values: &[&str]) -> HeaderMap {
-        values
-            .iter()
-            .map(|value| (name.clone(), HeaderValue::from_str(value).unwrap()))
-            .collect()
+        values.iter().map(|value| (name.clone(), HeaderValue::from_str(value).unwrap())).collect()
     }
 
     #[test]

@@ -39,8 +39,5 @@ pub(super) fn document(
         subject_types_supported: ["public"],
         id_token_signing_alg_values_supported: [key_set.algorithm],
     };
-    Document::inline(
-        "application/json; charset=utf-8",
-        serde_json::to_vec(&metadata)?,
-    )
+    Document::inline("application/json; charset=utf-8", serde_json::to_vec(&metadata)?)
 }

@@ -9,8 +9,5 @@ use crate::key::KeySet;
 
 /// The published keys of a key set.
 pub(super) fn document(key_set: &KeySet) -> Result<Document, Error> {
-    Document::inline(
-        "application/json; charset=utf-8",
-        serde_json::to_vec(&JwkSet::new(key_set))?,
-    )
+    Document::inline("application/json; charset=utf-8", serde_json::to_vec(&JwkSet::new(key_set))?)
 }

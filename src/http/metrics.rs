@@ -16,10 +16,7 @@ fn exposition(metrics: &Metrics) -> Response {
     match metrics.encode() {
         Ok(text) => {
             let headers = [
-                (
-                    CONTENT_TYPE,
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                ),
+                (CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8"),
                 (CACHE_CONTROL, "no-store"),
             ];
             (headers, text).into_response()

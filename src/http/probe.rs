@@ -16,11 +16,7 @@ pub(super) fn live() -> Response {
 /// 200 when ready and 503 when not, with the state of each part: `ok` or why it is out. Key sets
 /// that lack a key are named and do not make the service unready: the others still sign.
 pub(super) fn ready(report: &Report) -> Response {
-    let status = if report.is_ready() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
+    let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     json(status, body(report))
 }
 

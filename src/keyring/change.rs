@@ -128,7 +128,7 @@ impl Keyring {
                 job.committed();
                 after.revision = revision;
                 let set = self.publish(after);
-                self.0.parts.metrics.key_changed(&set.id, action.as_str());
+                self.0.parts.metrics.changed(&set.id, action);
                 tracing::info!(
                     key_set = %set.id, action = action.as_str(), caller = job.caller, request_id = job.request,
                     kid = subject.map(tracing::field::display), revision, "key set changed"

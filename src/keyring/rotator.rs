@@ -74,7 +74,7 @@ impl Keyring {
                 let pause = waits.map_or(BACKOFF_MIN, |(_, pause)| (pause * 2).min(BACKOFF_MAX));
                 let until = later(self.now(), pause);
                 locked(&self.0.backoff).steps.insert(name, (until, pause));
-                self.0.parts.metrics.step_failed(&set.id, step.act.name());
+                self.0.parts.metrics.due_failed(&set.id, step.act.name());
                 tracing::error!(
                     key_set = %set.id, act = step.act.name(), why = step.why, due = %step.due, %error,
                     retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),

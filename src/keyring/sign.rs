@@ -4,6 +4,7 @@ use super::snapshot::{Line, Signer};
 use super::{Error, Keyring, Sign, Signed};
 use crate::backend::{self, Input};
 use crate::key::{Algorithm, Digest, KeySetId, Kid, Refusal, Service};
+use crate::metrics::Outcome;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -34,7 +35,11 @@ impl Keyring {
             let line = self.line(id)?;
             let signer = line.ready(expected)?;
             let (input, prepared) = prepare(&line, signer)?;
-            let signature = signer.sign(input, deadline).await?;
+            let began = Instant::now();
+            let signed = signer.sign(input, deadline).await;
+            let metrics = &self.0.parts.metrics;
+            metrics.signed(id, signer.algorithm, outcome(&signed), began.elapsed());
+            let signature = signed?;
             if self.still_signs(id, signer.kid) {
                 let (kid, algorithm) = (signer.kid, signer.algorithm);
                 return Ok((Signed { signature, kid, algorithm }, prepared));
@@ -85,6 +90,17 @@ impl Signer {
             }
             Err(error) => Err(failed(error)),
         }
+    }
+}
+
+const fn outcome<T>(signed: &Result<T, Error>) -> Outcome {
+    match signed {
+        Ok(_) => Outcome::Released,
+        Err(Error::DeadlineExceeded { .. }) => Outcome::Late,
+        Err(Error::Backend { source, .. }) if matches!(source.kind, backend::Kind::Throttled) => {
+            Outcome::Overloaded
+        }
+        Err(_) => Outcome::Failed,
     }
 }
 
