@@ -9,11 +9,7 @@ const CURVES: [Curve; 3] = [Curve::P256, Curve::P384, Curve::P521];
 /// A tag, a length in its shortest form, a value.
 fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     let len = u8::try_from(value.len()).unwrap();
-    let head = if len < 0x80 {
-        vec![tag, len]
-    } else {
-        vec![tag, 0x81, len]
-    };
+    let head = if len < 0x80 { vec![tag, len] } else { vec![tag, 0x81, len] };
     [&head, value].concat()
 }
 
@@ -30,10 +26,7 @@ fn plain(curve: Curve) -> Vec<u8> {
 
 fn refused_as_der(curve: Curve, der: &[u8]) {
     let refused = from_der(curve, der);
-    assert!(
-        matches!(refused, Err(Error::Der(_))),
-        "{curve:?} {der:02x?}: {refused:?}"
-    );
+    assert!(matches!(refused, Err(Error::Der(_))), "{curve:?} {der:02x?}: {refused:?}");
 }
 
 #[test]
@@ -97,10 +90,7 @@ fn fixed_signatures_of_any_other_length_are_refused() {
     for curve in CURVES {
         let wanted = 2 * curve.coordinate_len();
         for given in [0, 1, wanted / 2, wanted - 1, wanted + 1, 2 * wanted] {
-            assert_eq!(
-                to_der(curve, &vec![1; given]),
-                Err(Error::Length { given, wanted })
-            );
+            assert_eq!(to_der(curve, &vec![1; given]), Err(Error::Length { given, wanted }));
         }
     }
 }

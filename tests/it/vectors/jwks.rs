@@ -65,19 +65,13 @@ fn an_rsa_jwk_has_these_members_in_this_order() {
 #[test]
 fn an_ec_jwk_has_these_members_in_this_order_and_keeps_leading_zeros() {
     assert_eq!(
-        json(
-            Algorithm::Es256,
-            ec(Curve::P256, RFC_7515_A3_X, RFC_7515_A3_Y)
-        ),
+        json(Algorithm::Es256, ec(Curve::P256, RFC_7515_A3_X, RFC_7515_A3_Y)),
         format!(
             r#"{{"alg":"ES256","kty":"EC","use":"sig","crv":"P-256","x":"{RFC_7515_A3_X}","y":"{RFC_7515_A3_Y}","kid":"oKIywvGUpTVTyxMQ3bwIIeQUudfr_CkLMjCE19ECD-U",{X5}}}"#
         )
     );
     assert_eq!(
-        json(
-            Algorithm::Es512,
-            ec(Curve::P521, RFC_7515_A4_X, RFC_7515_A4_Y)
-        ),
+        json(Algorithm::Es512, ec(Curve::P521, RFC_7515_A4_X, RFC_7515_A4_Y)),
         format!(
             r#"{{"alg":"ES512","kty":"EC","use":"sig","crv":"P-521","x":"{RFC_7515_A4_X}","y":"{RFC_7515_A4_Y}","kid":"u5YUSjQ2-2chBi51NSk3t3g7IM4o2KYcnPqPtCNGd3U",{X5}}}"#
         )
@@ -98,10 +92,7 @@ fn an_okp_jwk_has_these_members_in_this_order() {
 fn a_set_has_current_first_then_next_then_previous_newest_first_and_nothing_withdrawn() {
     let states = [
         ("older", previous(200)),
-        (
-            "retired",
-            previous(150).retire(at(90_000), at(90_000)).unwrap(),
-        ),
+        ("retired", previous(150).retire(at(90_000), at(90_000)).unwrap()),
         ("next", next()),
         ("newer", previous(300)),
         ("current", current()),

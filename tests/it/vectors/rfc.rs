@@ -20,27 +20,20 @@ const CLAIMS_ENCODED: &str = "eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogIm
 #[test]
 fn the_kid_of_an_rsa_key_is_the_thumbprint_of_rfc_7638_section_3_1() {
     let kid = thumbprint::kid(&rsa(RFC_7638_N));
-    assert_eq!(
-        kid.to_string(),
-        "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs"
-    );
+    assert_eq!(kid.to_string(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
 }
 
 #[test]
 fn the_kid_of_an_ed25519_key_is_the_thumbprint_of_rfc_8037_appendix_a_3() {
     let kid = thumbprint::kid(&ed25519(RFC_8037_X));
-    assert_eq!(
-        kid.to_string(),
-        "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
-    );
+    assert_eq!(kid.to_string(), "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k");
 }
 
 #[test]
 fn the_kid_of_an_ec_key_is_what_jsonwebtoken_computes() {
-    for (curve, x, y) in [
-        (Curve::P256, RFC_7515_A3_X, RFC_7515_A3_Y),
-        (Curve::P521, RFC_7515_A4_X, RFC_7515_A4_Y),
-    ] {
+    for (curve, x, y) in
+        [(Curve::P256, RFC_7515_A3_X, RFC_7515_A3_Y), (Curve::P521, RFC_7515_A4_X, RFC_7515_A4_Y)]
+    {
         let jwk: jsonwebtoken::jwk::Jwk = serde_json::from_value(serde_json::json!({
             "kty": "EC", "crv": curve.name(), "x": x, "y": y,
         }))
@@ -59,20 +52,10 @@ fn an_rs256_jws_is_put_together_as_in_rfc_7515_appendix_a_2() {
     let encoded = "cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtVrBp0igcN_IoypGlUPQGe77Rw";
     let input = jws::signing_input(&base64url(br#"{"alg":"RS256"}"#), CLAIMS.as_bytes());
     assert_eq!(input, format!("eyJhbGciOiJSUzI1NiJ9.{CLAIMS_ENCODED}"));
-    assert_eq!(
-        jws::compact(&input, &bytes(encoded)),
-        format!("{input}.{encoded}")
-    );
-    RsaPublicKeyComponents {
-        n,
-        e: vec![1, 0, 1],
-    }
-    .verify(
-        &RSA_PKCS1_2048_8192_SHA256,
-        input.as_bytes(),
-        &bytes(encoded),
-    )
-    .unwrap();
+    assert_eq!(jws::compact(&input, &bytes(encoded)), format!("{input}.{encoded}"));
+    RsaPublicKeyComponents { n, e: vec![1, 0, 1] }
+        .verify(&RSA_PKCS1_2048_8192_SHA256, input.as_bytes(), &bytes(encoded))
+        .unwrap();
 }
 
 #[test]
@@ -113,10 +96,8 @@ fn an_es512_jws_is_put_together_as_in_rfc_7515_appendix_a_4_and_its_signature_ha
 fn an_eddsa_jws_is_put_together_as_in_rfc_8037_appendix_a_4() {
     let encoded =
         "hgyY0il_MGCjP0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg";
-    let input = jws::signing_input(
-        &base64url(br#"{"alg":"EdDSA"}"#),
-        b"Example of Ed25519 signing",
-    );
+    let input =
+        jws::signing_input(&base64url(br#"{"alg":"EdDSA"}"#), b"Example of Ed25519 signing");
     assert_eq!(
         jws::compact(&input, &bytes(encoded)),
         format!("eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.{encoded}")

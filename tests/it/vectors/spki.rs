@@ -20,13 +20,7 @@ fn what_another_library_writes_is_read_and_written_the_same() {
         ec(&ECDSA_P256_SHA256_FIXED_SIGNING),
         ec(&ECDSA_P384_SHA384_FIXED_SIGNING),
         ec(&ECDSA_P521_SHA512_FIXED_SIGNING),
-        Ed25519KeyPair::generate()
-            .unwrap()
-            .public_key()
-            .as_der()
-            .unwrap()
-            .as_ref()
-            .to_vec(),
+        Ed25519KeyPair::generate().unwrap().public_key().as_der().unwrap().as_ref().to_vec(),
         rsa.public_key().as_der().unwrap().as_ref().to_vec(),
     ] {
         assert_eq!(to_der(&from_der(&der).unwrap()).unwrap(), der);
@@ -44,11 +38,9 @@ fn pem_is_labelled_public_key_and_ends_its_lines_with_lf() {
 
 #[test]
 fn every_truncation_and_anything_after_the_end_is_refused() {
-    for public in [
-        rsa(RFC_7638_N),
-        ec(Curve::P256, RFC_7515_A3_X, RFC_7515_A3_Y),
-        ed25519(RFC_8037_X),
-    ] {
+    for public in
+        [rsa(RFC_7638_N), ec(Curve::P256, RFC_7515_A3_X, RFC_7515_A3_Y), ed25519(RFC_8037_X)]
+    {
         let der = to_der(&public).unwrap();
         for end in 0..der.len() {
             assert!(from_der(&der[..end]).is_err(), "{public:?} cut at {end}");
