@@ -138,17 +138,19 @@ fn default_key_set(pick: Pick) -> MethodRouter<Arc<Shim>> {
 
 fn named_key_set(pick: Pick) -> MethodRouter<Arc<Shim>> {
     get(
-        async move |extract::State(shim): Handle,
-                    extract::Path(name): extract::Path<String>,
-                    headers: http::HeaderMap| {
-            match name.parse() {
-                Ok(id) => shim.answer(&id, pick, &headers),
-                Err(_) => Refusal::NotFound.into_response(),
-            }
+        async move |extract::State(shim): Handle, name: Name, headers: http::HeaderMap| match name
+            .ok()
+            .and_then(|extract::Path(name)| name.parse().ok())
+        {
+            Some(id) => shim.answer(&id, pick, &headers),
+            None => Refusal::NotFound.into_response(),
         },
     )
     .options(answer::preflight)
 }
+
+/// A name in a path that may be no name, and not even text.
+type Name = Result<extract::Path<String>, extract::rejection::PathRejection>;
 
 impl Shim {
     fn answer(&self, id: &KeySetId, pick: Pick, headers: &http::HeaderMap) -> Response {

@@ -321,7 +321,8 @@ mod tests {
     fn clones_share_their_numbers() {
         let metrics = Metrics::new();
         let key_set = "default".parse().unwrap();
-        metrics.clone().changed(&key_set, Action::Revoke);
+        let clone = metrics.clone();
+        clone.changed(&key_set, Action::Revoke);
         metrics.changed(&key_set, Action::Revoke);
         let text = metrics.encode().unwrap();
         let line = r#"signkeep_key_changes_total{key_set="default",action="revoke"} 2"#;

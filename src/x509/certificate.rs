@@ -50,7 +50,7 @@ impl Draft {
     /// first 64 are, and the whole name stands in subjectAltName: as dNSName if it is a host name,
     /// as URI if it has a scheme. `serial` is random; its top two bits are replaced, so that it is
     /// positive and always encodes in 16 bytes. Validity starts at the second of `not_before`,
-    /// which must lie between 1970 and 9989, and lasts [`VALIDITY`].
+    /// which must not lie before 1970, and lasts [`VALIDITY`], at most until the end of 9999.
     pub fn new(
         public: &PublicKey,
         algorithm: Algorithm,
@@ -288,7 +288,7 @@ pub enum Error {
     #[error("the common name must not be empty")]
     CommonName,
     /// A time that certificates cannot hold.
-    #[error("the start of validity must lie between 1970 and 9989")]
+    #[error("the start of validity must lie between 1970 and 9999")]
     Time,
     /// The signature is not one of this key.
     #[error("a signature by this key has {wanted} bytes, not {given}")]
