@@ -73,7 +73,12 @@ impl Settings {
 
 /// The routes of the public listener.
 pub fn router(state: State) -> Router {
-    let State { keyring, health, default_key_set, settings } = state;
+    let State {
+        keyring,
+        health,
+        default_key_set,
+        settings,
+    } = state;
     let source = Box::new(move |id: &KeySetId| keyring.key_set(id));
     routes(Shim {
         source,
@@ -98,10 +103,12 @@ struct Shim {
 type Handle = extract::State<Arc<Shim>>;
 
 fn routes(shim: Shim) -> Router {
-    let mut router = Router::new().route("/livez", get(async || probe::live())).route(
-        "/readyz",
-        get(async |extract::State(shim): Handle| probe::ready(&shim.health.report())),
-    );
+    let mut router = Router::new()
+        .route("/livez", get(async || probe::live()))
+        .route(
+            "/readyz",
+            get(async |extract::State(shim): Handle| probe::ready(&shim.health.report())),
+        );
     for (path, pick) in DOCUMENTS {
         router = router
             .route(path, default_key_set(*pick))
@@ -115,24 +122,31 @@ fn routes(shim: Shim) -> Router {
 }
 
 /// Chooses one document of a key set.
-type Pick = fn(&Publication) -> Option<&Document>;
+type Pick = fn(&Publication) -> Result<&Document, Refusal>;
 
 /// Every document, by its path under the key set's.
 const DOCUMENTS: &[(&str, Pick)] = &[
-    ("/.well-known/jwks.json", |all| Some(&all.jwks)),
-    ("/.well-known/openid-configuration", |all| Some(&all.discovery)),
-    ("/.well-known/oauth-authorization-server", |all| Some(&all.discovery)),
-    ("/pem", |all| Some(&all.certificates.as_ref()?.pem)),
-    ("/cer", |all| Some(&all.certificates.as_ref()?.cer)),
-    ("/rawpem", |all| Some(&all.certificates.as_ref()?.rawpem)),
-    ("/pb7", |all| Some(&all.certificates.as_ref()?.pb7)),
-    ("/fingerprint", |all| Some(&all.certificates.as_ref()?.fingerprint)),
+    ("/.well-known/jwks.json", |all| Ok(&all.jwks)),
+    (
+        "/.well-known/openid-configuration",
+        |all| Ok(&all.discovery),
+    ),
+    ("/.well-known/oauth-authorization-server", |all| {
+        Ok(&all.discovery)
+    }),
+    ("/pem", |all| Ok(&all.certificates()?.pem)),
+    ("/cer", |all| Ok(&all.certificates()?.cer)),
+    ("/rawpem", |all| Ok(&all.certificates()?.rawpem)),
+    ("/pb7", |all| Ok(&all.certificates()?.pb7)),
+    ("/fingerprint", |all| Ok(&all.certificates()?.fingerprint)),
 ];
 
 fn default_key_set(pick: Pick) -> MethodRouter<Arc<Shim>> {
-    get(async move |extract::State(shim): Handle, headers: http::HeaderMap| {
-        shim.answer(&shim.default_key_set, pick, &headers)
-    })
+    get(
+        async move |extract::State(shim): Handle, headers: http::HeaderMap| {
+            shim.answer(&shim.default_key_set, pick, &headers)
+        },
+    )
     .options(answer::preflight)
 }
 
@@ -159,8 +173,8 @@ impl Shim {
             Err(refusal) => return refusal.into_response(),
         };
         match pick(&publication) {
-            Some(document) => document.answer(headers, &publication.cache_control),
-            None => Refusal::NoCurrentKey.into_response(),
+            Ok(document) => document.answer(headers, &publication.cache_control),
+            Err(refusal) => refusal.into_response(),
         }
     }
 

@@ -4,6 +4,7 @@
 //! time or by notice: there is no moment at which an old rendering could still be served.
 
 use super::Settings;
+use super::answer::Refusal;
 use super::certificates::Certificates;
 use super::{discovery, jwks};
 use crate::jose::base64url;
@@ -26,8 +27,8 @@ pub(super) struct Publication {
     pub(super) jwks: Document,
     /// The discovery document.
     pub(super) discovery: Document,
-    /// The current key's certificate; none while there is no current key.
-    pub(super) certificates: Option<Certificates>,
+    /// The current key's certificate, or why there is none. That must not keep the JWKS back.
+    certificates: Result<Certificates, Refusal>,
     /// How long all this may be kept.
     pub(super) cache_control: HeaderValue,
 }
@@ -79,9 +80,14 @@ impl Publication {
         Ok(Self {
             jwks: jwks::document(key_set)?,
             discovery: discovery::document(key_set, settings, default_key_set)?,
-            certificates: key_set.current().map(|key| Certificates::of(key)).transpose()?,
+            certificates: certificates(key_set),
             cache_control: cache_control(&key_set.id, settings)?,
         })
+    }
+
+    /// The current key's certificate.
+    pub(super) fn certificates(&self) -> Result<&Certificates, Refusal> {
+        self.certificates.as_ref().map_err(|refusal| *refusal)
     }
 }
 
@@ -96,7 +102,9 @@ impl Document {
             encoder.write_all(&body)?;
             let packed = encoder.finish()?;
             let smaller = packed.len() < body.len();
-            smaller.then(|| Variant::new(packed, &format!("\"{tag}-gzip\""))).transpose()?
+            smaller
+                .then(|| Variant::new(packed, &format!("\"{tag}-gzip\"")))
+                .transpose()?
         };
         Ok(Self {
             content_type,
@@ -113,13 +121,19 @@ impl Document {
         body: Vec<u8>,
     ) -> Result<Self, Error> {
         let disposition = format!("attachment; filename=\"{file}\"").try_into()?;
-        Ok(Self { disposition: Some(disposition), ..Self::inline(content_type, body)? })
+        Ok(Self {
+            disposition: Some(disposition),
+            ..Self::inline(content_type, body)?
+        })
     }
 }
 
 impl Variant {
     fn new(body: Vec<u8>, etag: &str) -> Result<Self, Error> {
-        Ok(Self { body: body.into(), etag: etag.try_into()? })
+        Ok(Self {
+            body: body.into(),
+            etag: etag.try_into()?,
+        })
     }
 }
 
@@ -140,24 +154,50 @@ impl Publications {
         key_set: Arc<KeySet>,
         render: impl FnOnce(&KeySet) -> Result<Publication, Error>,
     ) -> Result<Arc<Publication>, Error> {
-        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&key_set.id).cloned();
+        let kept = self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key_set.id)
+            .cloned();
         let publication = match kept {
             Some(kept) if Arc::ptr_eq(&kept.source, &key_set) => return Ok(kept.publication),
             Some(kept) if kept.source == key_set => kept.publication,
             _ => Arc::new(render(&key_set)?),
         };
-        let kept = Kept { source: key_set.clone(), publication: publication.clone() };
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key_set.id.clone(), kept);
+        let kept = Kept {
+            source: key_set.clone(),
+            publication: publication.clone(),
+        };
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key_set.id.clone(), kept);
         Ok(publication)
     }
 
     /// Lets go of a key set that is no more.
     pub(super) fn forget(&self, id: &KeySetId) {
-        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(id);
+        let known = self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(id);
         if known {
-            self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+            self.0
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(id);
         }
     }
+}
+
+fn certificates(key_set: &KeySet) -> Result<Certificates, Refusal> {
+    let key = key_set.current().ok_or(Refusal::NoCurrentKey)?;
+    Certificates::of(key).map_err(|error| {
+        tracing::error!(key_set = %key_set.id, kid = %key.kid, %error, "no certificate to serve");
+        Refusal::Fault
+    })
 }
 
 /// `Cache-Control` of a key set's documents. Its `max-age` lies in the upper fifth below the one

@@ -426,6 +426,17 @@ async fn without_a_current_key_there_is_a_jwks_and_no_certificate() {
 }
 
 #[tokio::test]
+async fn a_certificate_that_cannot_be_read_does_not_keep_the_jwks_back() {
+    let mut broken = Key::clone(&current(1));
+    broken.certificate = b"no certificate".to_vec();
+    let world = World::of(vec![key_set("default", vec![Arc::new(broken)])]);
+    assert_eq!(world.get(JWKS).await.status, StatusCode::OK);
+    let got = world.get("/pb7").await;
+    assert_eq!(got.status, StatusCode::INTERNAL_SERVER_ERROR);
+    assert_eq!(got.header("cache-control"), "no-store");
+}
+
+#[tokio::test]
 async fn readiness_names_each_part_and_liveness_does_not_depend_on_it() {
     let world = two_keys();
     assert_eq!(world.get("/livez").await.status, StatusCode::OK);

@@ -60,8 +60,7 @@ impl Pair {
         match self {
             Self::Rsa(pair, encoding) => {
                 let mut signature = vec![0; pair.public_modulus_len()];
-                pair.sign(*encoding, &random, message, &mut signature)
-                    .unwrap();
+                pair.sign(*encoding, &random, message, &mut signature).unwrap();
                 signature
             }
             Self::Ec(pair) => pair.sign(&random, message).unwrap().as_ref().to_vec(),
@@ -187,20 +186,12 @@ fn the_subject_key_identifier_is_the_one_that_openssl_derives() {
     let folder = tempfile::tempdir().unwrap();
     let pair = Pair::generate(Algorithm::Es256);
     let certificate = pair.certificate(Algorithm::Es256, "issuer.example");
-    let PublicKey::Ec { x, y, .. } = pair.public() else {
-        panic!("not an EC key")
-    };
+    let PublicKey::Ec { x, y, .. } = pair.public() else { panic!("not an EC key") };
     let point = write(folder.path(), "point", [vec![4], x, y].concat());
     let hash = text(&["sha1", "-r", point.to_str().unwrap()]);
     let path = write(folder.path(), "certificate.pem", pem(&certificate));
-    let said = text(&[
-        "x509",
-        "-noout",
-        "-ext",
-        "subjectKeyIdentifier",
-        "-in",
-        path.to_str().unwrap(),
-    ]);
+    let said =
+        text(&["x509", "-noout", "-ext", "subjectKeyIdentifier", "-in", path.to_str().unwrap()]);
     let said = said.lines().nth(1).unwrap().trim().replace(':', "");
     assert_eq!(said.to_lowercase(), hash.split(' ').next().unwrap());
 }
@@ -238,10 +229,7 @@ fn validity_that_ends_after_2049_is_understood() {
     let certificate = draft.finish(&signature).unwrap();
     let path = write(folder.path(), "certificate.pem", pem(&certificate));
     let said = text(&["x509", "-noout", "-dates", "-in", path.to_str().unwrap()]);
-    assert_eq!(
-        said,
-        "notBefore=Jun  7 08:09:10 2045 GMT\nnotAfter=Jun  7 08:09:10 2055 GMT\n"
-    );
+    assert_eq!(said, "notBefore=Jun  7 08:09:10 2045 GMT\nnotAfter=Jun  7 08:09:10 2055 GMT\n");
 }
 
 #[test]
@@ -250,14 +238,9 @@ fn what_cannot_become_a_certificate_is_refused_in_words() {
     let draft = |algorithm, name, at| Draft::new(&public, algorithm, name, SERIAL, at);
     assert_eq!(
         draft(Algorithm::Rs256, "x", not_before()).unwrap_err(),
-        Error::Algorithm {
-            algorithm: Algorithm::Rs256
-        }
+        Error::Algorithm { algorithm: Algorithm::Rs256 }
     );
-    assert_eq!(
-        draft(Algorithm::Es256, "", not_before()).unwrap_err(),
-        Error::CommonName
-    );
+    assert_eq!(draft(Algorithm::Es256, "", not_before()).unwrap_err(), Error::CommonName);
     let before = "1969-12-31T23:59:58Z".parse().unwrap();
     let refused = draft(Algorithm::Es256, "x", before);
     assert_eq!(refused.unwrap_err(), Error::Time);
@@ -302,10 +285,7 @@ fn fingerprints_and_x5_members_are_those_of_openssl() {
     assert_eq!(fingerprint::sha1(&certificate), sha1);
     assert_eq!(fingerprint::sha256(&certificate), sha256);
     assert_eq!(fingerprint::sha1_plain(&certificate), sha1.replace(':', ""));
-    assert_eq!(
-        fingerprint::sha256_plain(&certificate),
-        sha256.replace(':', "")
-    );
+    assert_eq!(fingerprint::sha256_plain(&certificate), sha256.replace(':', ""));
 
     let hex = |base64url: &str| {
         let bytes = super::bytes(base64url);
@@ -315,9 +295,6 @@ fn fingerprints_and_x5_members_are_those_of_openssl() {
     assert_eq!(hex(&jwk::x5t(&certificate)), sha1);
     assert_eq!(hex(&jwk::x5t_s256(&certificate)), sha256);
     let lines = text(&["x509", "-in", path]);
-    let body: String = lines
-        .lines()
-        .filter(|line| !line.starts_with('-'))
-        .collect();
+    let body: String = lines.lines().filter(|line| !line.starts_with('-')).collect();
     assert_eq!(jwk::x5c(&certificate), body);
 }

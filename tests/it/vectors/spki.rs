@@ -6,6 +6,7 @@ use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING,
     ECDSA_P521_SHA512_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
 };
+use proptest::prelude::*;
 use signkeep::jose::spki::{Error, from_der, to_der, to_pem};
 use signkeep::key::Curve;
 
@@ -64,4 +65,25 @@ fn a_curve_or_key_type_that_is_not_offered_is_named_by_its_object_identifier() {
     der[8] = 0x71;
     let refused = from_der(&der).unwrap_err();
     assert!(matches!(refused, Error::Unsupported { oid } if oid.to_string() == "1.3.101.113"));
+}
+
+proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic_and_what_it_accepts_it_writes_the_same(
+        at in any::<proptest::sample::Index>(),
+        byte in any::<u8>(),
+        which in 0..3,
+    ) {
+        let public = match which {
+            0 => rsa(RFC_7638_N),
+            1 => ec(Curve::P256, RFC_7515_A3_X, RFC_7515_A3_Y),
+            _ => ed25519(RFC_8037_X),
+        };
+        let mut der = to_der(&public).unwrap();
+        let at = at.index(der.len());
+        der[at] = byte;
+        if let Ok(read) = from_der(&der) {
+            prop_assert_eq!(to_der(&read).unwrap(), der);
+        }
+    }
 }
