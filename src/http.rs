@@ -73,12 +73,7 @@ impl Settings {
 
 /// The routes of the public listener.
 pub fn router(state: State) -> Router {
-    let State {
-        keyring,
-        health,
-        default_key_set,
-        settings,
-    } = state;
+    let State { keyring, health, default_key_set, settings } = state;
     let source = Box::new(move |id: &KeySetId| keyring.key_set(id));
     routes(Shim {
         source,
@@ -103,12 +98,10 @@ struct Shim {
 type Handle = extract::State<Arc<Shim>>;
 
 fn routes(shim: Shim) -> Router {
-    let mut router = Router::new()
-        .route("/livez", get(async || probe::live()))
-        .route(
-            "/readyz",
-            get(async |extract::State(shim): Handle| probe::ready(&shim.health.report())),
-        );
+    let mut router = Router::new().route("/livez", get(async || probe::live())).route(
+        "/readyz",
+        get(async |extract::State(shim): Handle| probe::ready(&shim.health.report())),
+    );
     for (path, pick) in DOCUMENTS {
         router = router
             .route(path, default_key_set(*pick))
@@ -127,13 +120,8 @@ type Pick = fn(&Publication) -> Result<&Document, Refusal>;
 /// Every document, by its path under the key set's.
 const DOCUMENTS: &[(&str, Pick)] = &[
     ("/.well-known/jwks.json", |all| Ok(&all.jwks)),
-    (
-        "/.well-known/openid-configuration",
-        |all| Ok(&all.discovery),
-    ),
-    ("/.well-known/oauth-authorization-server", |all| {
-        Ok(&all.discovery)
-    }),
+    ("/.well-known/openid-configuration", |all| Ok(&all.discovery)),
+    ("/.well-known/oauth-authorization-server", |all| Ok(&all.discovery)),
     ("/pem", |all| Ok(&all.certificates()?.pem)),
     ("/cer", |all| Ok(&all.certificates()?.cer)),
     ("/rawpem", |all| Ok(&all.certificates()?.rawpem)),
@@ -142,24 +130,20 @@ const DOCUMENTS: &[(&str, Pick)] = &[
 ];
 
 fn default_key_set(pick: Pick) -> MethodRouter<Arc<Shim>> {
-    get(
-        async move |extract::State(shim): Handle, headers: http::HeaderMap| {
-            shim.answer(&shim.default_key_set, pick, &headers)
-        },
-    )
+    get(async move |extract::State(shim): Handle, headers: http::HeaderMap| {
+        shim.answer(&shim.default_key_set, pick, &headers)
+    })
     .options(answer::preflight)
 }
 
 fn named_key_set(pick: Pick) -> MethodRouter<Arc<Shim>> {
-    get(
-        async move |extract::State(shim): Handle, name: Name, headers: http::HeaderMap| match name
-            .ok()
-            .and_then(|extract::Path(name)| name.parse().ok())
-        {
-            Some(id) => shim.answer(&id, pick, &headers),
-            None => Refusal::NotFound.into_response(),
-        },
-    )
+    get(async move |extract::State(shim): Handle, name: Name, headers: http::HeaderMap| match name
+        .ok()
+        .and_then(|extract::Path(name)| name.parse().ok())
+    {
+        Some(id) => shim.answer(&id, pick, &headers),
+        None => Refusal::NotFound.into_response(),
+    })
     .options(answer::preflight)
 }
 

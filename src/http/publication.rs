@@ -102,9 +102,7 @@ impl Document {
             encoder.write_all(&body)?;
             let packed = encoder.finish()?;
             let smaller = packed.len() < body.len();
-            smaller
-                .then(|| Variant::new(packed, &format!("\"{tag}-gzip\"")))
-                .transpose()?
+            smaller.then(|| Variant::new(packed, &format!("\"{tag}-gzip\""))).transpose()?
         };
         Ok(Self {
             content_type,
@@ -121,19 +119,13 @@ impl Document {
         body: Vec<u8>,
     ) -> Result<Self, Error> {
         let disposition = format!("attachment; filename=\"{file}\"").try_into()?;
-        Ok(Self {
-            disposition: Some(disposition),
-            ..Self::inline(content_type, body)?
-        })
+        Ok(Self { disposition: Some(disposition), ..Self::inline(content_type, body)? })
     }
 }
 
 impl Variant {
     fn new(body: Vec<u8>, etag: &str) -> Result<Self, Error> {
-        Ok(Self {
-            body: body.into(),
-            etag: etag.try_into()?,
-        })
+        Ok(Self { body: body.into(), etag: etag.try_into()? })
     }
 }
 
@@ -154,40 +146,22 @@ impl Publications {
         key_set: Arc<KeySet>,
         render: impl FnOnce(&KeySet) -> Result<Publication, Error>,
     ) -> Result<Arc<Publication>, Error> {
-        let kept = self
-            .0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&key_set.id)
-            .cloned();
+        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner).get(&key_set.id).cloned();
         let publication = match kept {
             Some(kept) if Arc::ptr_eq(&kept.source, &key_set) => return Ok(kept.publication),
             Some(kept) if kept.source == key_set => kept.publication,
             _ => Arc::new(render(&key_set)?),
         };
-        let kept = Kept {
-            source: key_set.clone(),
-            publication: publication.clone(),
-        };
-        self.0
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key_set.id.clone(), kept);
+        let kept = Kept { source: key_set.clone(), publication: publication.clone() };
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(key_set.id.clone(), kept);
         Ok(publication)
     }
 
     /// Lets go of a key set that is no more.
     pub(super) fn forget(&self, id: &KeySetId) {
-        let known = self
-            .0
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains_key(id);
+        let known = self.0.read().unwrap_or_else(PoisonError::into_inner).contains_key(id);
         if known {
-            self.0
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(id);
+            self.0.write().unwrap_or_else(PoisonError::into_inner).remove(id);
         }
     }
 }

@@ -168,11 +168,7 @@ mod tests {
             let task = tokio::spawn(serve_within(limits, listener, router, async {
                 let _ = stopped.await;
             }));
-            Self {
-                address,
-                stop,
-                task,
-            }
+            Self { address, stop, task }
         }
 
         async fn connect(&self) -> TcpStream {
@@ -232,9 +228,7 @@ mod tests {
     async fn a_connection_that_lies_idle_after_an_answer_is_closed() {
         let server = Server::start(SHORT, hello()).await;
         let mut idle = server.connect().await;
-        idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .unwrap();
+        idle.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let answer = read_all(&mut idle).await;
         assert!(answer.ends_with("hello"), "{answer}");
         server.stop().await;
@@ -256,17 +250,11 @@ mod tests {
     #[tokio::test]
     async fn shutdown_waits_for_no_silent_connection_and_no_endless_handler() {
         let router = hello().route("/never", get(async || std::future::pending::<()>().await));
-        let limits = Limits {
-            head: Duration::from_secs(3600),
-            ..SHORT
-        };
+        let limits = Limits { head: Duration::from_secs(3600), ..SHORT };
         let server = Server::start(limits, router).await;
         let mut silent = server.connect().await;
         let mut endless = server.connect().await;
-        endless
-            .write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .unwrap();
+        endless.write_all(b"GET /never HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         server.stop().await;
         read_all(&mut silent).await;
         read_all(&mut endless).await;
@@ -282,10 +270,7 @@ mod tests {
             let _ = gate.changed().await;
             "finished"
         };
-        let limits = Limits {
-            grace: PATIENCE,
-            ..Limits::default()
-        };
+        let limits = Limits { grace: PATIENCE, ..Limits::default() };
         let server = Server::start(limits, Router::new().route("/", get(handler))).await;
         let mut stream = server.connect().await;
         let asked = tokio::spawn(async move { ask(&mut stream).await });
@@ -308,9 +293,7 @@ mod tests {
         };
         let server = Server::start(limits, hello()).await;
         let mut kept = server.connect().await;
-        kept.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
-            .await
-            .unwrap();
+        kept.write_all(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
         let answer = read_all(&mut kept).await;
         assert!(answer.ends_with("hello"), "{answer}");
         server.stop().await;

@@ -81,9 +81,7 @@ impl World {
     }
 
     fn with(settings: Settings, key_sets: Vec<KeySet>) -> Self {
-        let key_sets = Arc::new(Mutex::new(
-            key_sets.into_iter().map(Arc::new).collect::<Vec<_>>(),
-        ));
+        let key_sets = Arc::new(Mutex::new(key_sets.into_iter().map(Arc::new).collect::<Vec<_>>()));
         let known = key_sets.clone();
         let health = Health::default();
         let router = routes(Shim {
@@ -97,11 +95,7 @@ impl World {
             publications: Publications::default(),
             settings,
         });
-        Self {
-            key_sets,
-            health,
-            router,
-        }
+        Self { key_sets, health, router }
     }
 
     fn set(&self, key_sets: Vec<KeySet>) {
@@ -163,14 +157,8 @@ async fn the_jwks_is_served_with_and_without_the_key_sets_name() {
     assert_eq!(bare.body, named.body);
     assert_ne!(bare.body, other.body);
     let set = key_set("default", vec![next(2), current(1)]);
-    assert_eq!(
-        bare.json(),
-        serde_json::to_value(JwkSet::new(&set)).unwrap()
-    );
-    assert_eq!(
-        bare.header("content-type"),
-        "application/json; charset=utf-8"
-    );
+    assert_eq!(bare.json(), serde_json::to_value(JwkSet::new(&set)).unwrap());
+    assert_eq!(bare.header("content-type"), "application/json; charset=utf-8");
     assert_eq!(bare.header("vary"), "Accept-Encoding");
     assert_eq!(bare.header("access-control-allow-origin"), "*");
     assert_eq!(bare.header("x-content-type-options"), "nosniff");
@@ -198,13 +186,7 @@ async fn a_key_that_is_withdrawn_is_gone_from_the_next_answer() {
     let world = two_keys();
     let before = world.get(JWKS).await;
     world.set(vec![key_set("default", vec![current(2)])]);
-    let after = world
-        .send(
-            Method::GET,
-            JWKS,
-            &[("if-none-match", before.header("etag"))],
-        )
-        .await;
+    let after = world.send(Method::GET, JWKS, &[("if-none-match", before.header("etag"))]).await;
     assert_eq!(after.status, StatusCode::OK);
     assert_eq!(after.json()["keys"].as_array().unwrap().len(), 1);
     assert_ne!(before.header("etag"), after.header("etag"));
@@ -216,16 +198,9 @@ async fn a_key_that_is_withdrawn_is_gone_from_the_next_answer() {
 async fn a_caller_that_holds_the_answer_gets_304_with_the_same_validators() {
     let world = two_keys();
     for encoding in ["identity", "gzip"] {
-        let full = world
-            .send(Method::GET, JWKS, &[("accept-encoding", encoding)])
-            .await;
+        let full = world.send(Method::GET, JWKS, &[("accept-encoding", encoding)]).await;
         let etag = full.header("etag").to_owned();
-        for held in [
-            etag.clone(),
-            format!("W/{etag}"),
-            format!("\"x\", {etag}"),
-            "*".into(),
-        ] {
+        for held in [etag.clone(), format!("W/{etag}"), format!("\"x\", {etag}"), "*".into()] {
             for method in [Method::GET, Method::HEAD] {
                 let headers = [("accept-encoding", encoding), ("if-none-match", &held)];
                 let got = world.send(method, JWKS, &headers).await;
@@ -246,9 +221,7 @@ async fn a_caller_that_holds_the_answer_gets_304_with_the_same_validators() {
 async fn gzip_carries_the_same_bytes_under_another_etag() {
     let world = two_keys();
     let plain = world.get(JWKS).await;
-    let gzip = world
-        .send(Method::GET, JWKS, &[("accept-encoding", "gzip")])
-        .await;
+    let gzip = world.send(Method::GET, JWKS, &[("accept-encoding", "gzip")]).await;
     assert_eq!(plain.header("content-encoding"), "");
     assert_eq!(gzip.header("content-encoding"), "gzip");
     assert_ne!(plain.header("etag"), gzip.header("etag"));
@@ -326,10 +299,7 @@ async fn other_methods_are_refused_and_told_which_would_do() {
     let got = world.send(Method::OPTIONS, JWKS, &[]).await;
     assert_eq!(got.status, StatusCode::NO_CONTENT);
     assert_eq!(got.header("access-control-allow-origin"), "*");
-    assert!(
-        got.header("access-control-allow-headers")
-            .contains("If-None-Match")
-    );
+    assert!(got.header("access-control-allow-headers").contains("If-None-Match"));
 }
 
 #[tokio::test]
@@ -353,17 +323,11 @@ async fn discovery_names_the_issuer_exactly_and_one_jwks_uri_for_each_key_set() 
         let uri = &other.json()["jwks_uri"];
         assert_eq!(uri, "http://127.0.0.1:8080/other/.well-known/jwks.json");
     }
-    let settings = Settings {
-        public_url: Some("https://keys.example/a/".to_owned()),
-        ..settings()
-    };
+    let settings =
+        Settings { public_url: Some("https://keys.example/a/".to_owned()), ..settings() };
     let world = World::with(settings, vec![key_set("default", vec![current(1)])]);
     let got = world
-        .send(
-            Method::GET,
-            "/.well-known/openid-configuration",
-            &[("host", "evil.example")],
-        )
+        .send(Method::GET, "/.well-known/openid-configuration", &[("host", "evil.example")])
         .await;
     let uri = &got.json()["jwks_uri"];
     assert_eq!(uri, "https://keys.example/a/.well-known/jwks.json");
@@ -374,31 +338,11 @@ async fn the_current_certificate_is_served_in_every_form() {
     let world = two_keys();
     let der = current(1).certificate.clone();
     for (path, kind, file, body) in [
-        (
-            "pem",
-            "application/x-pem-file",
-            "default.pem",
-            pem(&der).into_bytes(),
-        ),
-        (
-            "rawpem",
-            "text/plain; charset=utf-8",
-            "",
-            pem(&der).into_bytes(),
-        ),
+        ("pem", "application/x-pem-file", "default.pem", pem(&der).into_bytes()),
+        ("rawpem", "text/plain; charset=utf-8", "", pem(&der).into_bytes()),
         ("cer", "application/pkix-cert", "default.cer", der.clone()),
-        (
-            "pb7",
-            "application/x-pkcs7-certificates",
-            "default.p7b",
-            bundle::to_der(&der).unwrap(),
-        ),
-        (
-            "fingerprint",
-            "text/plain; charset=utf-8",
-            "",
-            fingerprint::sha1(&der).into_bytes(),
-        ),
+        ("pb7", "application/x-pkcs7-certificates", "default.p7b", bundle::to_der(&der).unwrap()),
+        ("fingerprint", "text/plain; charset=utf-8", "", fingerprint::sha1(&der).into_bytes()),
     ] {
         for prefix in ["", "/default"] {
             let got = world.get(&format!("{prefix}/{path}")).await;
@@ -465,9 +409,7 @@ async fn readiness_names_each_part_and_liveness_does_not_depend_on_it() {
 
     world.health.update(|report| {
         report.store = Some("the disk is full".into());
-        report
-            .backends
-            .insert("token".into(), Some("no such token".into()));
+        report.backends.insert("token".into(), Some("no such token".into()));
     });
     let out = world.get("/readyz").await;
     assert_eq!(out.status, StatusCode::SERVICE_UNAVAILABLE);
@@ -480,19 +422,10 @@ async fn readiness_names_each_part_and_liveness_does_not_depend_on_it() {
 #[tokio::test]
 async fn metrics_are_served_as_openmetrics() {
     let router = metrics::router(crate::metrics::Metrics::new());
-    let request = Request::builder()
-        .uri("/metrics")
-        .body(Body::empty())
-        .unwrap();
+    let request = Request::builder().uri("/metrics").body(Body::empty()).unwrap();
     let response = router.oneshot(request).await.unwrap();
-    let kind = response.headers()["content-type"]
-        .to_str()
-        .unwrap()
-        .to_owned();
+    let kind = response.headers()["content-type"].to_str().unwrap().to_owned();
     let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
-    assert_eq!(
-        kind,
-        "application/openmetrics-text; version=1.0.0; charset=utf-8"
-    );
+    assert_eq!(kind, "application/openmetrics-text; version=1.0.0; charset=utf-8");
     assert!(body.ends_with(b"# EOF\n"));
 }
