@@ -168,12 +168,12 @@ fn a_certificate_says_what_it_should_and_no_more() {
         assert!(!said.contains("Alternative Name"), "{algorithm}");
         if let Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 = algorithm {
             let digest = algorithm.digest().unwrap();
-            let hash = format!("sha{}", 8 * digest.len());
+            let hash = format!("sha{}", 8 * digest.output_len());
             for wanted in [
                 "Public Key Algorithm: rsaEncryption".to_owned(),
                 format!("Hash Algorithm: {hash}"),
                 format!("Mask Algorithm: mgf1 with {hash}"),
-                format!("Salt Length: 0x{:X}", digest.len()),
+                format!("Salt Length: 0x{:X}", digest.output_len()),
             ] {
                 assert!(said.contains(&wanted), "{algorithm}: {wanted:?} in\n{said}");
             }

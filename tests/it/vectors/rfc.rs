@@ -110,12 +110,12 @@ fn an_eddsa_jws_is_put_together_as_in_rfc_8037_appendix_a_4() {
 #[test]
 fn the_protected_header_is_alg_kid_typ_and_escapes_the_typ() {
     let kid = thumbprint::kid(&ed25519(RFC_8037_X));
-    let header = jws::protected(Algorithm::EdDsa, &kid, "at+jwt");
+    let header = jws::protected(Algorithm::EdDsa, &kid, "at+jwt", &[]);
     assert_eq!(
         String::from_utf8(bytes(&header)).unwrap(),
         format!(r#"{{"alg":"EdDSA","kid":"{kid}","typ":"at+jwt"}}"#)
     );
-    let header = jws::protected(Algorithm::EdDsa, &kid, "a\",\"alg\":\"none");
+    let header = jws::protected(Algorithm::EdDsa, &kid, "a\",\"alg\":\"none", &[]);
     let parsed: serde_json::Value = serde_json::from_slice(&bytes(&header)).unwrap();
     assert_eq!(parsed["alg"], "EdDSA");
     assert_eq!(parsed["typ"], "a\",\"alg\":\"none");
