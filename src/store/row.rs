@@ -314,8 +314,12 @@ fn span_us(span: Duration) -> i64 {
 }
 
 fn time(column: &'static str, us: i64) -> Result<Timestamp, Impossible> {
-    Timestamp::from_microsecond(us)
-        .map_err(|_| Impossible::new(column, "must be a time between the years -9999 and 9999"))
+    // By seconds and the rest: `from_microsecond` leaves out the last second that there is.
+    let (second, rest) = (us.div_euclid(1_000_000), us.rem_euclid(1_000_000));
+    i32::try_from(rest * 1000)
+        .ok()
+        .and_then(|rest| Timestamp::new(second, rest).ok())
+        .ok_or_else(|| Impossible::new(column, "must be a time between the years -9999 and 9999"))
 }
 
 fn span(column: &'static str, us: i64) -> Result<Duration, Impossible> {

@@ -6,24 +6,23 @@
 //! SQLite itself would go on writing to the one that is gone.
 
 mod commit;
+mod difference;
 mod fault;
+mod load;
 mod open;
+mod reservations;
 
-use super::row::{
-    AnswerRow, AuditRow, KeyRow, KeySetRow, ReservationRow, Reserved, number, number_to, time_us,
-};
-use super::{Answer, Change, Error, Image, Kind, RequestKey, Store};
+use super::row::{AnswerRow, AuditRow, KeyRow, number_to, time_us};
+use super::{Answer, Change, Error, Image, RequestKey, Store};
 use crate::audit;
 use crate::key::{Key, KeySet, KeySetId, Kid, MaterialId, Reservation, StateName};
 use async_trait::async_trait;
-use fault::{Fault, finish, is_taken, read, within};
+use fault::{Fault, finish, read, within};
 use jiff::Timestamp;
 use open::{Claim, Identity};
-use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::sqlite::SqlitePool;
 use sqlx::{Sqlite, Transaction};
-use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// How long opening may take, a check of the whole file included.
@@ -40,17 +39,14 @@ pub struct SqliteStore {
 
 impl SqliteStore {
     /// Opens the database at `path`, and makes it (mode 0600) if its directory has no such file.
-    /// [`Kind::Unavailable`] if another process has it open or the place cannot be used;
-    /// [`Kind::Corrupt`] if it is damaged, no database of ours, or a newer version's.
+    /// [`super::Kind::Unavailable`] if another process has it open or the place cannot be used;
+    /// [`super::Kind::Corrupt`] if it is damaged, no database of ours, or a newer version's.
     pub async fn open(path: &Path) -> Result<Self, Error> {
         const OP: &str = "open";
         let opening = async {
             let claim = Claim::on(path)?;
             claim.ensure_database().await?;
-            let named = |fault: Fault| Fault {
-                message: format!("{}: {}", claim.path().display(), fault.message),
-                ..fault
-            };
+            let named = |fault: Fault| fault.of(claim.path());
             let writer = open::writer(claim.path()).await.map_err(named)?;
             let readers = open::readers(claim.path()).await.map_err(named)?;
             let files = claim.identities().await?;
@@ -78,7 +74,7 @@ impl Store for SqliteStore {
     async fn load(&self) -> Result<Image, Error> {
         within("load", async {
             let mut db = self.readers.begin().await?;
-            load(&mut db).await
+            load::image(&mut db).await
         })
         .await
     }
@@ -86,21 +82,7 @@ impl Store for SqliteStore {
     async fn key_set(&self, id: &KeySetId) -> Result<Option<KeySet>, Error> {
         within("key_set", async {
             let mut db = self.readers.begin().await?;
-            let row = sqlx::query("SELECT * FROM key_sets WHERE id = $1")
-                .bind(id.as_str())
-                .fetch_optional(&mut *db)
-                .await?;
-            let Some(row) = row else { return Ok(None) };
-            let mut set: KeySet = read::<KeySetRow, _>(&row)?;
-            let rows =
-                sqlx::query("SELECT * FROM keys WHERE key_set = $1 AND state <> 'destroyed'")
-                    .bind(id.as_str())
-                    .fetch_all(&mut *db)
-                    .await?;
-            for row in &rows {
-                set.keys.push(Arc::new(read::<KeyRow, _>(row)?));
-            }
-            Ok(Some(set))
+            load::key_set(&mut db, id).await
         })
         .await
     }
@@ -151,7 +133,7 @@ impl Store for SqliteStore {
         const OP: &str = "reserve";
         let db = within(OP, async {
             let mut db = self.begin().await?;
-            reserve(&mut db, reservation).await?;
+            reservations::reserve(&mut db, reservation).await?;
             Ok(db)
         })
         .await?;
@@ -162,11 +144,7 @@ impl Store for SqliteStore {
         const OP: &str = "abandon";
         let db = within(OP, async {
             let mut db = self.begin().await?;
-            refuse_published(&mut db, material).await?;
-            sqlx::query("UPDATE reservations SET abandoned = 1 WHERE material = $1")
-                .bind(material.to_string())
-                .execute(&mut *db)
-                .await?;
+            reservations::abandon(&mut db, material).await?;
             Ok(db)
         })
         .await?;
@@ -177,7 +155,7 @@ impl Store for SqliteStore {
         const OP: &str = "forget";
         let db = within(OP, async {
             let mut db = self.begin().await?;
-            forget(&mut db, material).await?;
+            reservations::forget(&mut db, material).await?;
             Ok(db)
         })
         .await?;
@@ -307,109 +285,5 @@ impl Store for SqliteStore {
     }
 }
 
-async fn load(db: &mut SqliteConnection) -> Result<Image, Fault> {
-    let revision: i64 = sqlx::query_scalar("SELECT number FROM revision WHERE id = 1")
-        .fetch_optional(&mut *db)
-        .await?
-        .ok_or_else(|| Fault::new(Kind::Corrupt, "table revision has lost its one row"))?;
-    let revision = number("number", revision)
-        .map_err(|wrong| Fault::new(Kind::Corrupt, format!("table revision: {}", wrong.why)))?;
-    let mut image = Image { revision, ..Image::default() };
-    let mut keys: BTreeMap<KeySetId, Vec<Arc<Key>>> = BTreeMap::new();
-    let rows =
-        sqlx::query("SELECT * FROM keys WHERE state <> 'destroyed'").fetch_all(&mut *db).await?;
-    for row in &rows {
-        let key: Key = read::<KeyRow, _>(row)?;
-        keys.entry(key.key_set.clone()).or_default().push(Arc::new(key));
-    }
-    let rows = sqlx::query("SELECT * FROM key_sets ORDER BY id").fetch_all(&mut *db).await?;
-    for row in &rows {
-        let mut set: KeySet = read::<KeySetRow, _>(row)?;
-        if set.revision > revision {
-            return Err(Fault::new(
-                Kind::Corrupt,
-                format!(
-                    "table key_sets, row {:?}, column revision: must not be above the store's, {revision}",
-                    set.id.as_str()
-                ),
-            ));
-        }
-        set.keys = keys.remove(&set.id).unwrap_or_default();
-        if set.service != crate::key::Service::Deleted || !set.keys.is_empty() {
-            image.key_sets.push(set);
-        }
-    }
-    if let Some(id) = keys.keys().next() {
-        return Err(Fault::new(
-            Kind::Corrupt,
-            format!("table keys, column key_set: there is no key set {id}"),
-        ));
-    }
-    let rows = sqlx::query("SELECT * FROM reservations ORDER BY reserved_us, material")
-        .fetch_all(db)
-        .await?;
-    for row in &rows {
-        match read::<ReservationRow, _>(row)? {
-            Reserved::Wanted(reservation) => image.reserved.push(reservation),
-            Reserved::Abandoned(reservation) => image.abandoned.push(reservation),
-        }
-    }
-    Ok(image)
-}
-
-async fn reserve(db: &mut SqliteConnection, reservation: &Reservation) -> Result<(), Fault> {
-    refuse_published(db, reservation.material).await?;
-    let row = ReservationRow::from(reservation);
-    let reserved = sqlx::query(
-        "INSERT INTO reservations (material, key_set, algorithm, spec, backend, reserved_us, \
-         abandoned) VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    )
-    .bind(row.material)
-    .bind(row.key_set)
-    .bind(row.algorithm)
-    .bind(row.spec)
-    .bind(row.backend)
-    .bind(row.reserved_us)
-    .bind(row.abandoned)
-    .execute(db)
-    .await;
-    match reserved {
-        Err(error) if is_taken(&error) => Err(Fault::new(
-            Kind::Conflict,
-            format!("material {} is reserved already", reservation.material),
-        )),
-        other => other.map(|_| ()).map_err(Fault::from),
-    }
-}
-
-async fn forget(db: &mut SqliteConnection, material: MaterialId) -> Result<(), Fault> {
-    let wanted: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM reservations WHERE material = $1 AND abandoned = 0)",
-    )
-    .bind(material.to_string())
-    .fetch_one(&mut *db)
-    .await?;
-    if wanted {
-        return Err(Fault::new(
-            Kind::Conflict,
-            format!("material {material} is reserved and not abandoned; abandon it first"),
-        ));
-    }
-    sqlx::query("DELETE FROM reservations WHERE material = $1 AND abandoned = 1")
-        .bind(material.to_string())
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-async fn refuse_published(db: &mut SqliteConnection, material: MaterialId) -> Result<(), Fault> {
-    let published: bool =
-        sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM keys WHERE material = $1)")
-            .bind(material.to_string())
-            .fetch_one(db)
-            .await?;
-    if published {
-        return Err(Fault::new(Kind::Conflict, format!("material {material} is published")));
-    }
-    Ok(())
-}
+#[cfg(test)]
+mod tests;

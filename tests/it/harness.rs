@@ -1,5 +1,3 @@
-//! What tests share.
+//! To come.
 
-pub(crate) mod fuse;
-pub(crate) mod memory;
-pub(crate) mod ring;
+pub mod store;

@@ -156,3 +156,117 @@ impl StateColumns {
         same.into_iter().find_map(|(column, same)| (!same).then_some(column))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn instants() -> impl Strategy<Value = Timestamp> {
+        let (first, last) = (
+            Timestamp::MIN.as_microsecond(),
+            Timestamp::MAX.as_microsecond(),
+        );
+        prop_oneof![
+            8 => first..=last,
+            1 => Just(first),
+            1 => Just(last),
+        ]
+        .prop_map(|us| time("test", us).unwrap())
+    }
+
+    fn spans() -> impl Strategy<Value = Duration> {
+        (0..=u64::from(u32::MAX) * 1_000_000).prop_map(Duration::from_micros)
+    }
+
+    fn histories() -> impl Strategy<Value = History> {
+        (instants(), instants(), instants()).prop_map(|(since, until, tokens_until)| History {
+            since,
+            until,
+            tokens_until,
+        })
+    }
+
+    fn states() -> impl Strategy<Value = State> {
+        use proptest::option::of;
+        prop_oneof![
+            (instants(), spans(), of(histories())).prop_map(
+                |(published, propagation_delay, history)| State::Next {
+                    published,
+                    propagation_delay,
+                    history
+                }
+            ),
+            (instants(), instants(), spans(), of(instants())).prop_map(
+                |(published, since, token_ttl, tokens_until)| State::Current {
+                    published,
+                    since,
+                    token_ttl,
+                    tokens_until
+                }
+            ),
+            (instants(), histories())
+                .prop_map(|(published, history)| State::Previous { published, history }),
+            (instants(), of(histories()), instants(), instants()).prop_map(
+                |(published, history, retired, destroy_due)| State::Retired {
+                    published,
+                    history,
+                    retired,
+                    destroy_due
+                }
+            ),
+            (
+                instants(),
+                of(histories()),
+                instants(),
+                any::<String>(),
+                instants()
+            )
+                .prop_map(|(published, history, revoked, reason, destroy_due)| {
+                    State::Revoked {
+                        published,
+                        history,
+                        revoked,
+                        reason,
+                        destroy_due,
+                    }
+                }),
+            (
+                instants(),
+                of(histories()),
+                of(instants()),
+                any::<String>(),
+                instants()
+            )
+                .prop_map(|(published, history, revoked, reason, destroyed)| {
+                    State::Destroyed {
+                        published,
+                        history,
+                        revoked,
+                        reason,
+                        destroyed,
+                    }
+                }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn a_state_comes_back_as_it_was_written(state in states()) {
+            let columns = StateColumns::from(&state);
+            prop_assert_eq!(columns.state().unwrap(), state);
+        }
+
+        #[test]
+        fn another_states_name_on_the_same_columns_never_passes_for_what_it_is_not(
+            state in states(),
+            name in proptest::sample::select(crate::key::StateName::ALL.as_slice()),
+        ) {
+            let columns = StateColumns { state: name.to_string(), ..StateColumns::from(&state) };
+            if let Ok(read) = columns.state() {
+                prop_assert_eq!(StateColumns::from(&read), columns);
+            }
+        }
+    }
+}

@@ -1,21 +1,12 @@
 //! Carrying out one change, inside a transaction that another function begins and commits.
 
+use super::difference::{Difference, defect};
 use super::fault::{Fault, is_taken};
 use crate::audit::Record;
-use crate::key::{Key, KeySet, KeySetId, Kid, State, StateName};
+use crate::key::{Key, KeySet, KeySetId, State};
 use crate::store::row::{AnswerRow, KeyRow, KeySetRow, number, number_to, time_us};
 use crate::store::{Answer, Change, Kind};
 use sqlx::sqlite::SqliteConnection;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-/// What a change does to keys.
-struct Difference<'a> {
-    /// Keys that go from the first state to that of the second.
-    moved: Vec<(&'a State, &'a Arc<Key>)>,
-    /// Keys that were not there before.
-    new: Vec<&'a Arc<Key>>,
-}
 
 /// Writes `change` and returns its revision.
 pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<u64, Fault> {
@@ -24,7 +15,7 @@ pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<
     expect(db, before, &change.after.id).await?;
     let revision = raise_revision(db).await?;
     write_key_set(db, before, &change.after, revision).await?;
-    for (from, key) in in_order(before, difference.moved)? {
+    for (from, key) in difference.moved {
         move_key(db, from, key).await?;
     }
     for key in difference.new {
@@ -35,91 +26,6 @@ pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<
         keep(db, answer).await?;
     }
     number("number", revision).map_err(|wrong| defect(format!("revision {}", wrong.why)))
-}
-
-impl<'a> Difference<'a> {
-    /// What `after` changes; refuses what no operation on a key set does.
-    fn between(before: Option<&'a KeySet>, after: &'a KeySet) -> Result<Self, Fault> {
-        if before.is_some_and(|before| {
-            (&before.id, before.algorithm, &before.issuer, before.created)
-                != (&after.id, after.algorithm, &after.issuer, after.created)
-        }) {
-            return Err(defect(format!(
-                "the change alters what never changes of key set {}: id, algorithm, issuer or time of creation",
-                after.id
-            )));
-        }
-        let old: BTreeMap<Kid, &Arc<Key>> = before
-            .into_iter()
-            .flat_map(|before| before.keys.iter().map(|key| (key.kid, key)))
-            .collect();
-        let (mut moved, mut new) = (Vec::new(), Vec::new());
-        let mut unseen = old.clone();
-        for key in &after.keys {
-            if key.key_set != after.id || key.algorithm != after.algorithm {
-                return Err(defect(format!("{} belongs to another key set", key.kid)));
-            }
-            unseen.remove(&key.kid);
-            match old.get(&key.kid) {
-                Some(old) if Arc::ptr_eq(old, key) || *old == key => {}
-                Some(old) if old.differs_in_state_alone(key) => moved.push((&old.state, key)),
-                Some(_) => {
-                    return Err(defect(format!(
-                        "the change alters more of {} than its state",
-                        key.kid
-                    )));
-                }
-                None => new.push(key),
-            }
-        }
-        match unseen.values().find(|key| key.state.name() != StateName::Destroyed) {
-            Some(key) => {
-                Err(defect(format!("the change loses {}, which is {}", key.kid, key.state.name())))
-            }
-            None => Ok(Self { moved, new }),
-        }
-    }
-}
-
-impl Key {
-    fn differs_in_state_alone(&self, other: &Self) -> bool {
-        let state = other.state.clone();
-        Self { state, ..self.clone() } == *other
-    }
-}
-
-/// The moves in an order in which no two keys are ever current, or next, at once: one whose place
-/// is free goes first.
-fn in_order<'a>(
-    before: Option<&KeySet>,
-    mut moves: Vec<(&'a State, &'a Arc<Key>)>,
-) -> Result<Vec<(&'a State, &'a Arc<Key>)>, Fault> {
-    let mut taken: BTreeMap<Kid, StateName> = before
-        .into_iter()
-        .flat_map(|before| before.keys.iter().map(|key| (key.kid, key.state.name())))
-        .filter(|(_, state)| is_single(*state))
-        .collect();
-    let mut ordered = Vec::with_capacity(moves.len());
-    while !moves.is_empty() {
-        let free = moves.iter().position(|(_, key)| {
-            let to = key.state.name();
-            !is_single(to) || !taken.iter().any(|(kid, at)| *kid != key.kid && *at == to)
-        });
-        let Some(free) = free else {
-            return Err(defect("the change has two keys for one place"));
-        };
-        let (from, key) = moves.swap_remove(free);
-        taken.remove(&key.kid);
-        if is_single(key.state.name()) {
-            taken.insert(key.kid, key.state.name());
-        }
-        ordered.push((from, key));
-    }
-    Ok(ordered)
-}
-
-const fn is_single(state: StateName) -> bool {
-    matches!(state, StateName::Current | StateName::Next)
 }
 
 /// Refuses unless the key set is as the change found it.
@@ -341,9 +247,4 @@ fn one(
         1 => Ok(()),
         _ => Err(Fault::new(Kind::Conflict, otherwise())),
     }
-}
-
-/// A change that no operation on a key set makes: repeating it would not help.
-fn defect(message: impl Into<String>) -> Fault {
-    Fault::new(Kind::Corrupt, message)
 }

@@ -40,6 +40,12 @@ impl Fault {
         Self::new(Kind::Unavailable, format!("{}: {what}", path.display()))
     }
 
+    /// The same fault with the name of the file in front.
+    pub(super) fn of(self, path: &Path) -> Self {
+        let message = format!("{}: {}", path.display(), self.message);
+        Self { message, ..self }
+    }
+
     pub(super) fn during(self, op: &'static str) -> Error {
         Error::new(self.kind, op, self.message)
     }

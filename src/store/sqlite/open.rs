@@ -154,9 +154,7 @@ impl Claim {
             .mode(0o600)
             .open(&draft)
             .map_err(|error| Fault::file(&draft, format!("cannot create it: {error}")))?;
-        let mut connection = options(&draft).connect().await?;
-        migrate(&mut connection).await?;
-        connection.close().await?;
+        draw_up(&draft).await.map_err(|fault| fault.of(&draft))?;
         std::fs::rename(&draft, &self.path).map_err(|error| Fault::file(&draft, error))?;
         self.path
             .parent()
@@ -165,11 +163,19 @@ impl Claim {
     }
 }
 
+/// Makes the tables in an empty file, and leaves it closed and on the disk.
+async fn draw_up(draft: &Path) -> Result<(), Fault> {
+    let mut connection = options(draft).connect().await?;
+    migrate(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
 /// The one connection that writes, on a database that is whole and of this version.
 pub(super) async fn writer(path: &Path) -> Result<SqlitePool, Fault> {
     let pool = pool(1).connect_with(options(path).journal_mode(SqliteJournalMode::Wal)).await?;
     let mut connection = pool.acquire().await?;
-    check(&mut connection, path).await?;
+    check(&mut connection).await?;
     migrate(&mut connection).await?;
     drop(connection);
     Ok(pool)
@@ -201,15 +207,15 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), Fault> {
-    let found: Vec<String> =
-        sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut *connection).await?;
+async fn check(connection: &mut SqliteConnection) -> Result<(), Fault> {
+    let found: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(3)")
+        .fetch_all(&mut *connection)
+        .await?;
     if found != ["ok"] {
         return Err(Fault::new(
             Kind::Corrupt,
             format!(
-                "{}: the database file is damaged; restore it from a backup ({})",
-                path.display(),
+                "the database file is damaged; restore it from a backup ({})",
                 found.join("; ")
             ),
         ));
@@ -224,10 +230,7 @@ async fn check(connection: &mut SqliteConnection, path: &Path) -> Result<(), Fau
     } else {
         Err(Fault::new(
             Kind::Corrupt,
-            format!(
-                "{}: is an SQLite database of something else; name another file",
-                path.display()
-            ),
+            "it is an SQLite database of something else; name another file",
         ))
     }
 }

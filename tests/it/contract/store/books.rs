@@ -1,0 +1,212 @@
+//! What is kept beside keys: reservations, answers, the audit record, refused PINs.
+
+use super::Bed;
+use crate::harness::store::{
+    answer, at, change, commit, key, key_set, kid, material, next, record, reservation,
+    with_two_keys,
+};
+use signkeep::audit::Action;
+use signkeep::key::{Algorithm, Hold, KeySet};
+use signkeep::store::{Kind, RequestKey};
+use std::sync::Arc;
+
+fn one_key(number: u8) -> KeySet {
+    let mut set = key_set("default", Algorithm::Es256);
+    set.keys = vec![Arc::new(key(&set, number, next()))];
+    set
+}
+
+pub async fn a_reservation_stays_until_its_key_is_published(bed: &impl Bed) {
+    let store = bed.open().await;
+    let set = one_key(1);
+    let reserved = reservation(&set.keys[0]);
+    store.reserve(&reserved).await.unwrap();
+    let twice = store.reserve(&reserved).await.unwrap_err();
+    assert_eq!(twice.kind, Kind::Conflict);
+    store.close().await;
+    drop(store);
+
+    let store = bed.open().await;
+    assert_eq!(store.load().await.unwrap().reserved, [reserved.clone()]);
+    store.commit(&change(None, &set)).await.unwrap();
+    assert!(store.load().await.unwrap().reserved.is_empty());
+    let used = store.reserve(&reserved).await.unwrap_err();
+    assert_eq!(used.kind, Kind::Conflict);
+}
+
+pub async fn a_key_without_a_reservation_of_its_own_is_not_published(bed: &impl Bed) {
+    let store = bed.open().await;
+    let set = one_key(1);
+    let error = store.commit(&change(None, &set)).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Conflict);
+    let mut other = reservation(&set.keys[0]);
+    other.key_set = "other".parse().unwrap();
+    store.reserve(&other).await.unwrap();
+    let error = store.commit(&change(None, &set)).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Conflict);
+    let image = store.load().await.unwrap();
+    assert_eq!((image.revision, image.key_sets.len()), (0, 0));
+    assert_eq!(image.reserved, [other]);
+}
+
+pub async fn abandoned_material_is_never_published(bed: &impl Bed) {
+    let store = bed.open().await;
+    let set = one_key(1);
+    let reserved = reservation(&set.keys[0]);
+    store.reserve(&reserved).await.unwrap();
+    store.abandon(material(1)).await.unwrap();
+    store.abandon(material(1)).await.unwrap();
+    let image = store.load().await.unwrap();
+    assert!(image.reserved.is_empty());
+    assert_eq!(image.abandoned, [reserved.clone()]);
+    let error = store.commit(&change(None, &set)).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Conflict);
+    assert_eq!(
+        store.reserve(&reserved).await.unwrap_err().kind,
+        Kind::Conflict
+    );
+
+    store.forget(material(1)).await.unwrap();
+    store.forget(material(1)).await.unwrap();
+    assert!(store.load().await.unwrap().abandoned.is_empty());
+    let error = store.commit(&change(None, &set)).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Conflict);
+}
+
+pub async fn published_material_cannot_be_abandoned(bed: &impl Bed) {
+    let store = bed.open().await;
+    let set = with_two_keys(&*store, "default").await;
+    let error = store.abandon(material(1)).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Conflict);
+    store.forget(material(1)).await.unwrap();
+    assert!(store.key(&set.id, &kid(1)).await.unwrap().is_some());
+}
+
+pub async fn wanted_material_cannot_be_forgotten(bed: &impl Bed) {
+    let store = bed.open().await;
+    let reserved = reservation(&one_key(1).keys[0]);
+    store.reserve(&reserved).await.unwrap();
+    let error = store.forget(material(1)).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Conflict);
+    assert_eq!(store.load().await.unwrap().reserved, [reserved]);
+}
+
+pub async fn material_that_nobody_reserved_can_be_abandoned_and_forgotten(bed: &impl Bed) {
+    let store = bed.open().await;
+    store.abandon(material(1)).await.unwrap();
+    store.forget(material(1)).await.unwrap();
+    let image = store.load().await.unwrap();
+    assert!(image.reserved.is_empty() && image.abandoned.is_empty());
+}
+
+pub async fn an_answer_is_kept_with_its_change(bed: &impl Bed) {
+    let store = bed.open().await;
+    let set = key_set("default", Algorithm::Es256);
+    let mut creating = change(None, &set);
+    let given = answer("a", at(10));
+    creating.answer = Some(given.clone());
+    let revision = store.commit(&creating).await.unwrap();
+    let found = store.answer(&given.request, at(9)).await.unwrap();
+    assert_eq!(found, Some(given.clone()));
+    assert_eq!(store.answer(&given.request, at(10)).await.unwrap(), None);
+    for (caller, request_id) in [("operator", "b"), ("other", "a")] {
+        let request = RequestKey {
+            caller: caller.to_owned(),
+            request_id: request_id.to_owned(),
+        };
+        assert_eq!(store.answer(&request, at(0)).await.unwrap(), None);
+    }
+
+    // The same request id again: neither the change nor its record happens.
+    let mut before = set.clone();
+    before.revision = revision;
+    let mut after = before.clone();
+    after.rotation_hold = Hold::On;
+    let mut repeated = change(Some(&before), &after);
+    repeated.answer = Some(answer("a", at(20)));
+    let error = store.commit(&repeated).await.unwrap_err();
+    assert_eq!(error.kind, Kind::RequestAnswered);
+    assert_eq!(store.key_set(&set.id).await.unwrap(), Some(before));
+    assert_eq!(store.audit_trail(0, 10).await.unwrap().len(), 1);
+
+    store.drop_answers(at(10)).await.unwrap();
+    let found = store.answer(&given.request, at(9)).await.unwrap();
+    assert_eq!(found, Some(given.clone()));
+    store.drop_answers(at(11)).await.unwrap();
+    assert_eq!(store.answer(&given.request, at(9)).await.unwrap(), None);
+    store.commit(&repeated).await.unwrap();
+}
+
+pub async fn the_audit_record_is_numbered_without_gap_and_read_in_pages(bed: &impl Bed) {
+    let store = bed.open().await;
+    let mut set = key_set("default", Algorithm::Es256);
+    let mut written = Vec::new();
+    for action in Action::ALL {
+        let before = (set.revision > 0).then(|| set.clone());
+        let mut change = change(before.as_ref(), &set);
+        change.record = record(&set, action);
+        change.record.kid = Some(kid(3));
+        change.record.detail = format!("{action:?}; \u{0} and \u{1F4D3}");
+        set.revision = store.commit(&change).await.unwrap();
+        written.push(change.record.clone());
+        // A change that is refused leaves no number behind.
+        let error = store.commit(&change).await.unwrap_err();
+        assert!(matches!(error.kind, Kind::Conflict | Kind::KeySetExists));
+    }
+    let (mut found, mut after) = (Vec::new(), 0);
+    loop {
+        let page = store.audit_trail(after, 4).await.unwrap();
+        assert!(page.len() <= 4);
+        let Some((last, _)) = page.last() else { break };
+        after = *last;
+        found.extend(page);
+    }
+    let numbers: Vec<u64> = found.iter().map(|(number, _)| *number).collect();
+    assert_eq!(numbers, (1..=11).collect::<Vec<u64>>());
+    let records: Vec<_> = found.into_iter().map(|(_, record)| record).collect();
+    assert_eq!(records, written);
+    assert!(store.audit_trail(u64::MAX, 4).await.unwrap().is_empty());
+}
+
+pub async fn the_audit_record_is_append_only_even_behind_its_back(bed: &impl Bed) {
+    let store = bed.open().await;
+    with_two_keys(&*store, "default").await;
+    let before = store.audit_trail(0, 10).await.unwrap();
+    assert_eq!(before.len(), 1);
+    for sql in [
+        "UPDATE audit SET reason = 'another'",
+        "DELETE FROM audit",
+        "DELETE FROM audit WHERE number = 1",
+    ] {
+        let refused = bed.raw(sql).await.unwrap_err();
+        assert!(refused.contains("append-only"), "{refused}");
+    }
+    assert_eq!(store.audit_trail(0, 10).await.unwrap(), before);
+}
+
+pub async fn a_refused_pin_is_remembered_by_token_over_reopening(bed: &impl Bed) {
+    let store = bed.open().await;
+    assert_eq!(store.refused_pin("0042").await.unwrap(), None);
+    store.set_refused_pin("0042", Some("one")).await.unwrap();
+    store.set_refused_pin("0042", Some("two")).await.unwrap();
+    store.close().await;
+    drop(store);
+    let store = bed.open().await;
+    let remembered = store.refused_pin("0042").await.unwrap();
+    assert_eq!(remembered.as_deref(), Some("two"));
+    assert_eq!(store.refused_pin("0043").await.unwrap(), None);
+    store.set_refused_pin("0042", None).await.unwrap();
+    store.set_refused_pin("0042", None).await.unwrap();
+    assert_eq!(store.refused_pin("0042").await.unwrap(), None);
+}
+
+pub async fn a_closed_store_answers_unavailable(bed: &impl Bed) {
+    let store = bed.open().await;
+    let set = with_two_keys(&*store, "default").await;
+    store.close().await;
+    store.close().await;
+    assert_eq!(store.load().await.unwrap_err().kind, Kind::Unavailable);
+    assert_eq!(store.probe().await.unwrap_err().kind, Kind::Unavailable);
+    let error = commit(&*store, Some(&set), &set).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Unavailable);
+}
