@@ -261,7 +261,7 @@ mod tests {
         #[test]
         fn another_states_name_on_the_same_columns_never_passes_for_what_it_is_not(
             state in states(),
-            name in proptest::sample::select(crate::key::StateName::ALL.as_slice()),
+            name in proptest::sample::select(StateName::ALL.as_slice()),
         ) {
             let columns = StateColumns { state: name.to_string(), ..StateColumns::from(&state) };
             if let Ok(read) = columns.state() {

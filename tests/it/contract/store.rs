@@ -1,5 +1,11 @@
 //! What every store owes its callers. An engine gives a [`Bed`] and runs [`every_case`] on it.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, and says where"
+)]
+
 mod books;
 mod changes;
 mod sqlite;
@@ -9,7 +15,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 /// Where a store is tested.
-pub trait Bed {
+pub(crate) trait Bed {
     /// Opens the store: the same one each time, once the one before is closed.
     fn open(&self) -> impl Future<Output = Arc<dyn Store>>;
 

@@ -1,5 +1,11 @@
 //! Key sets, keys and records made by hand, for tests that need a store and no token.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test that panics has failed, and says where"
+)]
+
 use jiff::Timestamp;
 use signkeep::audit::{Action, Record};
 use signkeep::key::{
@@ -11,25 +17,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The instant `seconds` after the tests' beginning of time, with microseconds to lose.
-pub fn at(seconds: i64) -> Timestamp {
+pub(crate) fn at(seconds: i64) -> Timestamp {
     Timestamp::from_microsecond(1_790_000_000_123_457 + seconds * 1_000_000).unwrap()
 }
 
 /// The last microsecond that there is.
-pub fn the_last_instant() -> Timestamp {
+pub(crate) fn the_last_instant() -> Timestamp {
     Timestamp::new(Timestamp::MAX.as_second(), 999_999_000).unwrap()
 }
 
-pub fn kid(number: u8) -> Kid {
+pub(crate) fn kid(number: u8) -> Kid {
     Kid::from_thumbprint([number; 32])
 }
 
-pub fn material(number: u8) -> MaterialId {
+pub(crate) fn material(number: u8) -> MaterialId {
     MaterialId::from_bytes([number; 16])
 }
 
 /// A public key that fits `algorithm`; no private key goes with it.
-pub fn public_key(algorithm: Algorithm, number: u8) -> PublicKey {
+pub(crate) fn public_key(algorithm: Algorithm, number: u8) -> PublicKey {
     let point = |len| [vec![4], vec![number; len], vec![number ^ 0xff; len]].concat();
     match algorithm.key_spec(RsaBits::default()) {
         KeySpec::Rsa(_) => {
@@ -45,7 +51,7 @@ pub fn public_key(algorithm: Algorithm, number: u8) -> PublicKey {
 }
 
 /// A key set without keys.
-pub fn key_set(id: &str, algorithm: Algorithm) -> KeySet {
+pub(crate) fn key_set(id: &str, algorithm: Algorithm) -> KeySet {
     KeySet {
         id: id.parse().unwrap(),
         algorithm,
@@ -62,7 +68,7 @@ pub fn key_set(id: &str, algorithm: Algorithm) -> KeySet {
 }
 
 /// Key number `number` of `set`.
-pub fn key(set: &KeySet, number: u8, state: State) -> Key {
+pub(crate) fn key(set: &KeySet, number: u8, state: State) -> Key {
     Key {
         kid: kid(number),
         material: material(number),
@@ -77,20 +83,20 @@ pub fn key(set: &KeySet, number: u8, state: State) -> Key {
     }
 }
 
-pub fn next() -> State {
+pub(crate) fn next() -> State {
     State::published(at(1), Duration::from_secs(900))
 }
 
-pub fn current() -> State {
+pub(crate) fn current() -> State {
     next().activate(at(2), Duration::from_secs(3600)).unwrap()
 }
 
-pub fn previous() -> State {
+pub(crate) fn previous() -> State {
     current().rotate_out(at(3)).unwrap()
 }
 
 /// A state of each kind, with and without what it may lack.
-pub fn states() -> Vec<State> {
+pub(crate) fn states() -> Vec<State> {
     let history = History {
         since: at(2),
         until: at(3),
@@ -129,7 +135,7 @@ pub fn states() -> Vec<State> {
     ]
 }
 
-pub fn reservation(key: &Key) -> Reservation {
+pub(crate) fn reservation(key: &Key) -> Reservation {
     Reservation {
         material: key.material,
         key_set: key.key_set.clone(),
@@ -140,7 +146,7 @@ pub fn reservation(key: &Key) -> Reservation {
     }
 }
 
-pub fn record(set: &KeySet, action: Action) -> Record {
+pub(crate) fn record(set: &KeySet, action: Action) -> Record {
     Record {
         time: at(11),
         caller: "operator".to_owned(),
@@ -153,7 +159,7 @@ pub fn record(set: &KeySet, action: Action) -> Record {
     }
 }
 
-pub fn answer(request_id: &str, time: Timestamp) -> Answer {
+pub(crate) fn answer(request_id: &str, time: Timestamp) -> Answer {
     Answer {
         request: RequestKey {
             caller: "operator".to_owned(),
@@ -166,7 +172,7 @@ pub fn answer(request_id: &str, time: Timestamp) -> Answer {
 }
 
 /// The change from `before` to `after`.
-pub fn change(before: Option<&KeySet>, after: &KeySet) -> Change {
+pub(crate) fn change(before: Option<&KeySet>, after: &KeySet) -> Change {
     let action = if before.is_some() {
         Action::Update
     } else {
@@ -181,7 +187,7 @@ pub fn change(before: Option<&KeySet>, after: &KeySet) -> Change {
 }
 
 /// Reserves what is new in `after`, commits, and returns the set as it then stands.
-pub async fn commit(
+pub(crate) async fn commit(
     store: &dyn Store,
     before: Option<&KeySet>,
     after: &KeySet,
@@ -196,7 +202,7 @@ pub async fn commit(
 }
 
 /// What the store makes of `set` at `revision`: destroyed keys leave it.
-pub fn as_stored(set: &KeySet, revision: u64) -> KeySet {
+pub(crate) fn as_stored(set: &KeySet, revision: u64) -> KeySet {
     let mut set = set.clone();
     set.revision = revision;
     set.keys
@@ -205,13 +211,13 @@ pub fn as_stored(set: &KeySet, revision: u64) -> KeySet {
 }
 
 /// The set with its keys in an order that two sets can be compared in.
-pub fn sorted(mut set: KeySet) -> KeySet {
+pub(crate) fn sorted(mut set: KeySet) -> KeySet {
     set.keys.sort_by_key(|key| key.kid);
     set
 }
 
 /// A key set of two keys, committed: 1 is current, 2 is next.
-pub async fn with_two_keys(store: &dyn Store, id: &str) -> KeySet {
+pub(crate) async fn with_two_keys(store: &dyn Store, id: &str) -> KeySet {
     let mut set = key_set(id, Algorithm::Es256);
     set.keys = vec![
         Arc::new(key(&set, 1, current())),

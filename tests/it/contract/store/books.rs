@@ -16,7 +16,7 @@ fn one_key(number: u8) -> KeySet {
     set
 }
 
-pub async fn a_reservation_stays_until_its_key_is_published(bed: &impl Bed) {
+pub(crate) async fn a_reservation_stays_until_its_key_is_published(bed: &impl Bed) {
     let store = bed.open().await;
     let set = one_key(1);
     let reserved = reservation(&set.keys[0]);
@@ -27,14 +27,15 @@ pub async fn a_reservation_stays_until_its_key_is_published(bed: &impl Bed) {
     drop(store);
 
     let store = bed.open().await;
-    assert_eq!(store.load().await.unwrap().reserved, [reserved.clone()]);
+    let kept = store.load().await.unwrap().reserved;
+    assert_eq!(kept, std::slice::from_ref(&reserved));
     store.commit(&change(None, &set)).await.unwrap();
     assert!(store.load().await.unwrap().reserved.is_empty());
     let used = store.reserve(&reserved).await.unwrap_err();
     assert_eq!(used.kind, Kind::Conflict);
 }
 
-pub async fn a_key_without_a_reservation_of_its_own_is_not_published(bed: &impl Bed) {
+pub(crate) async fn a_key_without_a_reservation_of_its_own_is_not_published(bed: &impl Bed) {
     let store = bed.open().await;
     let set = one_key(1);
     let error = store.commit(&change(None, &set)).await.unwrap_err();
@@ -49,7 +50,7 @@ pub async fn a_key_without_a_reservation_of_its_own_is_not_published(bed: &impl 
     assert_eq!(image.reserved, [other]);
 }
 
-pub async fn abandoned_material_is_never_published(bed: &impl Bed) {
+pub(crate) async fn abandoned_material_is_never_published(bed: &impl Bed) {
     let store = bed.open().await;
     let set = one_key(1);
     let reserved = reservation(&set.keys[0]);
@@ -58,7 +59,7 @@ pub async fn abandoned_material_is_never_published(bed: &impl Bed) {
     store.abandon(material(1)).await.unwrap();
     let image = store.load().await.unwrap();
     assert!(image.reserved.is_empty());
-    assert_eq!(image.abandoned, [reserved.clone()]);
+    assert_eq!(image.abandoned, std::slice::from_ref(&reserved));
     let error = store.commit(&change(None, &set)).await.unwrap_err();
     assert_eq!(error.kind, Kind::Conflict);
     assert_eq!(
@@ -73,7 +74,7 @@ pub async fn abandoned_material_is_never_published(bed: &impl Bed) {
     assert_eq!(error.kind, Kind::Conflict);
 }
 
-pub async fn published_material_cannot_be_abandoned(bed: &impl Bed) {
+pub(crate) async fn published_material_cannot_be_abandoned(bed: &impl Bed) {
     let store = bed.open().await;
     let set = with_two_keys(&*store, "default").await;
     let error = store.abandon(material(1)).await.unwrap_err();
@@ -82,7 +83,7 @@ pub async fn published_material_cannot_be_abandoned(bed: &impl Bed) {
     assert!(store.key(&set.id, &kid(1)).await.unwrap().is_some());
 }
 
-pub async fn wanted_material_cannot_be_forgotten(bed: &impl Bed) {
+pub(crate) async fn wanted_material_cannot_be_forgotten(bed: &impl Bed) {
     let store = bed.open().await;
     let reserved = reservation(&one_key(1).keys[0]);
     store.reserve(&reserved).await.unwrap();
@@ -91,7 +92,7 @@ pub async fn wanted_material_cannot_be_forgotten(bed: &impl Bed) {
     assert_eq!(store.load().await.unwrap().reserved, [reserved]);
 }
 
-pub async fn material_that_nobody_reserved_can_be_abandoned_and_forgotten(bed: &impl Bed) {
+pub(crate) async fn material_that_nobody_reserved_can_be_abandoned_and_forgotten(bed: &impl Bed) {
     let store = bed.open().await;
     store.abandon(material(1)).await.unwrap();
     store.forget(material(1)).await.unwrap();
@@ -99,7 +100,7 @@ pub async fn material_that_nobody_reserved_can_be_abandoned_and_forgotten(bed: &
     assert!(image.reserved.is_empty() && image.abandoned.is_empty());
 }
 
-pub async fn an_answer_is_kept_with_its_change(bed: &impl Bed) {
+pub(crate) async fn an_answer_is_kept_with_its_change(bed: &impl Bed) {
     let store = bed.open().await;
     let set = key_set("default", Algorithm::Es256);
     let mut creating = change(None, &set);
@@ -137,7 +138,7 @@ pub async fn an_answer_is_kept_with_its_change(bed: &impl Bed) {
     store.commit(&repeated).await.unwrap();
 }
 
-pub async fn the_audit_record_is_numbered_without_gap_and_read_in_pages(bed: &impl Bed) {
+pub(crate) async fn the_audit_record_is_numbered_without_gap_and_read_in_pages(bed: &impl Bed) {
     let store = bed.open().await;
     let mut set = key_set("default", Algorithm::Es256);
     let mut written = Vec::new();
@@ -168,7 +169,7 @@ pub async fn the_audit_record_is_numbered_without_gap_and_read_in_pages(bed: &im
     assert!(store.audit_trail(u64::MAX, 4).await.unwrap().is_empty());
 }
 
-pub async fn the_audit_record_is_append_only_even_behind_its_back(bed: &impl Bed) {
+pub(crate) async fn the_audit_record_is_append_only_even_behind_its_back(bed: &impl Bed) {
     let store = bed.open().await;
     with_two_keys(&*store, "default").await;
     let before = store.audit_trail(0, 10).await.unwrap();
@@ -184,7 +185,7 @@ pub async fn the_audit_record_is_append_only_even_behind_its_back(bed: &impl Bed
     assert_eq!(store.audit_trail(0, 10).await.unwrap(), before);
 }
 
-pub async fn a_refused_pin_is_remembered_by_token_over_reopening(bed: &impl Bed) {
+pub(crate) async fn a_refused_pin_is_remembered_by_token_over_reopening(bed: &impl Bed) {
     let store = bed.open().await;
     assert_eq!(store.refused_pin("0042").await.unwrap(), None);
     store.set_refused_pin("0042", Some("one")).await.unwrap();
@@ -200,7 +201,7 @@ pub async fn a_refused_pin_is_remembered_by_token_over_reopening(bed: &impl Bed)
     assert_eq!(store.refused_pin("0042").await.unwrap(), None);
 }
 
-pub async fn a_closed_store_answers_unavailable(bed: &impl Bed) {
+pub(crate) async fn a_closed_store_answers_unavailable(bed: &impl Bed) {
     let store = bed.open().await;
     let set = with_two_keys(&*store, "default").await;
     store.close().await;

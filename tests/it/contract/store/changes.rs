@@ -23,7 +23,7 @@ async fn loaded(store: &dyn Store, id: &str) -> Option<KeySet> {
         .map(sorted)
 }
 
-pub async fn a_fresh_store_is_empty(bed: &impl Bed) {
+pub(crate) async fn a_fresh_store_is_empty(bed: &impl Bed) {
     let store = bed.open().await;
     let image = store.load().await.unwrap();
     assert_eq!(image.revision, 0);
@@ -34,7 +34,7 @@ pub async fn a_fresh_store_is_empty(bed: &impl Bed) {
     store.probe().await.unwrap();
 }
 
-pub async fn every_state_and_every_time_in_it_comes_back(bed: &impl Bed) {
+pub(crate) async fn every_state_and_every_time_in_it_comes_back(bed: &impl Bed) {
     let mut written = Vec::new();
     let store = bed.open().await;
     for (number, state) in (1..).zip(states()) {
@@ -61,7 +61,7 @@ pub async fn every_state_and_every_time_in_it_comes_back(bed: &impl Bed) {
     }
 }
 
-pub async fn every_algorithm_and_every_field_of_a_key_set_comes_back(bed: &impl Bed) {
+pub(crate) async fn every_algorithm_and_every_field_of_a_key_set_comes_back(bed: &impl Bed) {
     let store = bed.open().await;
     for (number, algorithm) in (1..).zip(Algorithm::ALL) {
         let mut set = key_set(&algorithm.name().to_lowercase(), algorithm);
@@ -87,14 +87,16 @@ pub async fn every_algorithm_and_every_field_of_a_key_set_comes_back(bed: &impl 
     }
 }
 
-pub async fn the_operations_of_a_key_set_go_through_one_after_the_other(bed: &impl Bed) {
+type Step<'a> = Box<dyn Fn(&KeySet) -> KeySet + 'a>;
+
+pub(crate) async fn the_operations_of_a_key_set_go_through_one_after_the_other(bed: &impl Bed) {
     let store = bed.open().await;
     let forced = Approval::Forced {
         reason: "drill".to_owned(),
     };
     let mut set = with_two_keys(&*store, "default").await;
     let fresh = |set: &KeySet, number| key(set, number, next());
-    let mut steps: Vec<Box<dyn Fn(&KeySet) -> KeySet>> = vec![
+    let mut steps: Vec<Step> = vec![
         Box::new(|set| set.rotate(at(20), &forced, Some(fresh(set, 3))).unwrap()),
         Box::new(|set| set.roll_back(at(21)).unwrap()),
         Box::new(|set| KeySet {
@@ -139,7 +141,7 @@ pub async fn the_operations_of_a_key_set_go_through_one_after_the_other(bed: &im
     assert!(set.key(&kid(5)).is_none());
 }
 
-pub async fn a_change_thought_out_on_an_older_revision_is_refused_whole(bed: &impl Bed) {
+pub(crate) async fn a_change_thought_out_on_an_older_revision_is_refused_whole(bed: &impl Bed) {
     let store = bed.open().await;
     let old = with_two_keys(&*store, "default").await;
     let mut after = old.clone();
@@ -160,7 +162,7 @@ pub async fn a_change_thought_out_on_an_older_revision_is_refused_whole(bed: &im
     assert_eq!(error.kind, Kind::Conflict);
 }
 
-pub async fn of_two_changes_on_one_revision_exactly_one_wins(bed: &impl Bed) {
+pub(crate) async fn of_two_changes_on_one_revision_exactly_one_wins(bed: &impl Bed) {
     let store = bed.open().await;
     let mut set = with_two_keys(&*store, "default").await;
     for round in 0..50_u64 {
@@ -186,7 +188,7 @@ pub async fn of_two_changes_on_one_revision_exactly_one_wins(bed: &impl Bed) {
     assert_eq!(store.audit_trail(0, 100).await.unwrap().len(), 51);
 }
 
-pub async fn a_name_is_used_once_even_after_deletion(bed: &impl Bed) {
+pub(crate) async fn a_name_is_used_once_even_after_deletion(bed: &impl Bed) {
     let store = bed.open().await;
     let set = key_set("default", Algorithm::Es256);
     let made = commit(&*store, None, &set).await.unwrap();
@@ -206,7 +208,7 @@ pub async fn a_name_is_used_once_even_after_deletion(bed: &impl Bed) {
     assert_eq!(again.kind, Kind::KeySetExists);
 }
 
-pub async fn a_deleted_set_is_loaded_while_it_has_material(bed: &impl Bed) {
+pub(crate) async fn a_deleted_set_is_loaded_while_it_has_material(bed: &impl Bed) {
     let store = bed.open().await;
     let mut set = key_set("default", Algorithm::Es256);
     set.service = Service::Deleted;
@@ -219,7 +221,7 @@ pub async fn a_deleted_set_is_loaded_while_it_has_material(bed: &impl Bed) {
     assert_eq!(loaded(&*store, "default").await, None);
 }
 
-pub async fn a_public_key_is_registered_once(bed: &impl Bed) {
+pub(crate) async fn a_public_key_is_registered_once(bed: &impl Bed) {
     let store = bed.open().await;
     let first = with_two_keys(&*store, "first").await;
     let mut second = key_set("second", Algorithm::Es256);
@@ -232,7 +234,7 @@ pub async fn a_public_key_is_registered_once(bed: &impl Bed) {
     assert_eq!(store.load().await.unwrap().revision, first.revision);
 }
 
-pub async fn what_no_operation_does_is_refused_and_changes_nothing(bed: &impl Bed) {
+pub(crate) async fn what_no_operation_does_is_refused_and_changes_nothing(bed: &impl Bed) {
     let store = bed.open().await;
     let before = with_two_keys(&*store, "default").await;
     let edits: [fn(&mut KeySet); 6] = [
@@ -255,7 +257,7 @@ pub async fn what_no_operation_does_is_refused_and_changes_nothing(bed: &impl Be
     }
 }
 
-pub async fn two_new_keys_for_one_place_are_refused(bed: &impl Bed) {
+pub(crate) async fn two_new_keys_for_one_place_are_refused(bed: &impl Bed) {
     let store = bed.open().await;
     let before = with_two_keys(&*store, "default").await;
     for (number, state) in [(3, next()), (4, current())] {
@@ -269,7 +271,7 @@ pub async fn two_new_keys_for_one_place_are_refused(bed: &impl Bed) {
     }
 }
 
-pub async fn two_currents_or_two_nexts_are_impossible_even_behind_its_back(bed: &impl Bed) {
+pub(crate) async fn two_currents_or_two_nexts_are_impossible_even_behind_its_back(bed: &impl Bed) {
     let store = bed.open().await;
     let before = with_two_keys(&*store, "default").await;
     let (one, two) = (kid(1), kid(2));
@@ -289,7 +291,9 @@ pub async fn two_currents_or_two_nexts_are_impossible_even_behind_its_back(bed: 
     assert_eq!(loaded(&*store, "default").await, Some(before));
 }
 
-pub async fn what_is_not_in_an_enumeration_is_impossible_even_behind_its_back(bed: &impl Bed) {
+pub(crate) async fn what_is_not_in_an_enumeration_is_impossible_even_behind_its_back(
+    bed: &impl Bed,
+) {
     let store = bed.open().await;
     with_two_keys(&*store, "default").await;
     for sql in [
@@ -304,7 +308,7 @@ pub async fn what_is_not_in_an_enumeration_is_impossible_even_behind_its_back(be
     }
 }
 
-pub async fn pages_of_keys_are_newest_first_without_gap_or_repetition(bed: &impl Bed) {
+pub(crate) async fn pages_of_keys_are_newest_first_without_gap_or_repetition(bed: &impl Bed) {
     let store = bed.open().await;
     let mut set = key_set("default", Algorithm::Es256);
     // Pairs of one age; 0xfb and 0xfc differ in the last characters of base64url's alphabet, which
@@ -357,7 +361,7 @@ pub async fn pages_of_keys_are_newest_first_without_gap_or_repetition(bed: &impl
     );
 }
 
-pub async fn revisions_rise_over_reopening_and_over_key_sets(bed: &impl Bed) {
+pub(crate) async fn revisions_rise_over_reopening_and_over_key_sets(bed: &impl Bed) {
     let mut last = 0;
     for round in 0..3 {
         let store = bed.open().await;
@@ -372,7 +376,7 @@ pub async fn revisions_rise_over_reopening_and_over_key_sets(bed: &impl Bed) {
     }
 }
 
-pub async fn a_change_dropped_at_any_point_happens_whole_or_not_at_all(bed: &impl Bed) {
+pub(crate) async fn a_change_dropped_at_any_point_happens_whole_or_not_at_all(bed: &impl Bed) {
     let store = bed.open().await;
     let mut set = with_two_keys(&*store, "default").await;
     let (mut nothing, mut whole) = (0, 0);
@@ -433,7 +437,7 @@ async fn polled<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     .await
 }
 
-pub async fn a_key_that_is_destroyed_keeps_its_history(bed: &impl Bed) {
+pub(crate) async fn a_key_that_is_destroyed_keeps_its_history(bed: &impl Bed) {
     let store = bed.open().await;
     let mut set = key_set("default", Algorithm::Rs256);
     let revoked = previous()
