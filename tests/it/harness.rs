@@ -1,3 +1,6 @@
-//! To come.
+//! What tests share.
 
+pub(crate) mod fuse;
+pub(crate) mod memory;
+pub(crate) mod ring;
 pub mod store;

@@ -164,10 +164,7 @@ mod tests {
     use std::time::Duration;
 
     fn instants() -> impl Strategy<Value = Timestamp> {
-        let (first, last) = (
-            Timestamp::MIN.as_microsecond(),
-            Timestamp::MAX.as_microsecond(),
-        );
+        let (first, last) = (Timestamp::MIN.as_microsecond(), Timestamp::MAX.as_microsecond());
         prop_oneof![
             8 => first..=last,
             1 => Just(first),
@@ -216,38 +213,16 @@ mod tests {
                     destroy_due
                 }
             ),
-            (
-                instants(),
-                of(histories()),
-                instants(),
-                any::<String>(),
-                instants()
-            )
-                .prop_map(|(published, history, revoked, reason, destroy_due)| {
-                    State::Revoked {
-                        published,
-                        history,
-                        revoked,
-                        reason,
-                        destroy_due,
-                    }
-                }),
-            (
-                instants(),
-                of(histories()),
-                of(instants()),
-                any::<String>(),
-                instants()
-            )
-                .prop_map(|(published, history, revoked, reason, destroyed)| {
-                    State::Destroyed {
-                        published,
-                        history,
-                        revoked,
-                        reason,
-                        destroyed,
-                    }
-                }),
+            (instants(), of(histories()), instants(), any::<String>(), instants()).prop_map(
+                |(published, history, revoked, reason, destroy_due)| {
+                    State::Revoked { published, history, revoked, reason, destroy_due }
+                }
+            ),
+            (instants(), of(histories()), of(instants()), any::<String>(), instants()).prop_map(
+                |(published, history, revoked, reason, destroyed)| {
+                    State::Destroyed { published, history, revoked, reason, destroyed }
+                }
+            ),
         ]
     }
 

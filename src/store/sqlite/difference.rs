@@ -50,29 +50,18 @@ impl<'a> Difference<'a> {
                 None => new.push(key),
             }
         }
-        match unseen
-            .values()
-            .find(|key| key.state.name() != StateName::Destroyed)
-        {
-            Some(key) => Err(defect(format!(
-                "the change loses {}, which is {}",
-                key.kid,
-                key.state.name()
-            ))),
-            None => Ok(Self {
-                moved: in_order(before, moved)?,
-                new,
-            }),
+        match unseen.values().find(|key| key.state.name() != StateName::Destroyed) {
+            Some(key) => {
+                Err(defect(format!("the change loses {}, which is {}", key.kid, key.state.name())))
+            }
+            None => Ok(Self { moved: in_order(before, moved)?, new }),
         }
     }
 }
 
 fn differs_in_state_alone(one: &Key, other: &Key) -> bool {
     let state = other.state.clone();
-    Key {
-        state,
-        ..one.clone()
-    } == *other
+    Key { state, ..one.clone() } == *other
 }
 
 /// The moves in an order in which no two keys are ever current, or next, at once: one whose place

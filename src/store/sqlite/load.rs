@@ -16,23 +16,15 @@ pub(super) async fn image(db: &mut SqliteConnection) -> Result<Image, Fault> {
         .ok_or_else(|| Fault::new(Kind::Corrupt, "table revision has lost its one row"))?;
     let revision = number("number", revision)
         .map_err(|wrong| Fault::new(Kind::Corrupt, format!("table revision: {}", wrong.why)))?;
-    let mut image = Image {
-        revision,
-        ..Image::default()
-    };
+    let mut image = Image { revision, ..Image::default() };
     let mut keys: BTreeMap<KeySetId, Vec<Arc<Key>>> = BTreeMap::new();
-    let rows = sqlx::query("SELECT * FROM keys WHERE state <> 'destroyed'")
-        .fetch_all(&mut *db)
-        .await?;
+    let rows =
+        sqlx::query("SELECT * FROM keys WHERE state <> 'destroyed'").fetch_all(&mut *db).await?;
     for row in &rows {
         let key: Key = read::<KeyRow, _>(row)?;
-        keys.entry(key.key_set.clone())
-            .or_default()
-            .push(Arc::new(key));
+        keys.entry(key.key_set.clone()).or_default().push(Arc::new(key));
     }
-    let rows = sqlx::query("SELECT * FROM key_sets ORDER BY id")
-        .fetch_all(&mut *db)
-        .await?;
+    let rows = sqlx::query("SELECT * FROM key_sets ORDER BY id").fetch_all(&mut *db).await?;
     for row in &rows {
         let mut set: KeySet = read::<KeySetRow, _>(row)?;
         if set.revision > revision {

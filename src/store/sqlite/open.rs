@@ -208,9 +208,8 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 async fn check(connection: &mut SqliteConnection) -> Result<(), Fault> {
-    let found: Vec<String> = sqlx::query_scalar("PRAGMA quick_check(3)")
-        .fetch_all(&mut *connection)
-        .await?;
+    let found: Vec<String> =
+        sqlx::query_scalar("PRAGMA quick_check(3)").fetch_all(&mut *connection).await?;
     if found != ["ok"] {
         return Err(Fault::new(
             Kind::Corrupt,

@@ -73,10 +73,7 @@ async fn refuse_published(db: &mut SqliteConnection, material: MaterialId) -> Re
             .fetch_one(db)
             .await?;
     if published {
-        return Err(Fault::new(
-            Kind::Conflict,
-            format!("material {material} is published"),
-        ));
+        return Err(Fault::new(Kind::Conflict, format!("material {material} is published")));
     }
     Ok(())
 }

@@ -5,17 +5,12 @@ use sqlx::{ConnectOptions, Connection};
 
 async fn store() -> (tempfile::TempDir, SqliteStore) {
     let directory = tempfile::tempdir().unwrap();
-    let store = SqliteStore::open(&directory.path().join("keys.db"))
-        .await
-        .unwrap();
+    let store = SqliteStore::open(&directory.path().join("keys.db")).await.unwrap();
     (directory, store)
 }
 
 async fn pragma_of_writer(store: &SqliteStore, pragma: &'static str) -> i64 {
-    sqlx::query_scalar(pragma)
-        .fetch_one(&store.writer)
-        .await
-        .unwrap()
+    sqlx::query_scalar(pragma).fetch_one(&store.writer).await.unwrap()
 }
 
 #[tokio::test]
@@ -25,20 +20,16 @@ async fn every_change_is_on_the_disk_before_it_is_answered() {
     assert_eq!(pragma_of_writer(&store, "PRAGMA synchronous").await, full);
     assert_eq!(pragma_of_writer(&store, "PRAGMA foreign_keys").await, 1);
     assert_eq!(pragma_of_writer(&store, "PRAGMA busy_timeout").await, 5000);
-    let journal: String = sqlx::query_scalar("PRAGMA journal_mode")
-        .fetch_one(&store.writer)
-        .await
-        .unwrap();
+    let journal: String =
+        sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&store.writer).await.unwrap();
     assert_eq!(journal, "wal");
 }
 
 #[tokio::test]
 async fn readers_cannot_write() {
     let (_directory, store) = store().await;
-    let refused = sqlx::query("UPDATE probe SET number = 7")
-        .execute(&store.readers)
-        .await
-        .unwrap_err();
+    let refused =
+        sqlx::query("UPDATE probe SET number = 7").execute(&store.readers).await.unwrap_err();
     let fault = Fault::from(refused);
     assert_eq!(fault.kind, Kind::Unavailable);
     assert!(fault.message.contains("cannot be written"), "{fault:?}");
@@ -48,25 +39,17 @@ async fn readers_cannot_write() {
 async fn a_full_disk_is_named_and_passes_when_there_is_room_again() {
     let (_directory, store) = store().await;
     let pages = pragma_of_writer(&store, "PRAGMA page_count").await;
-    sqlx::query(sqlx::AssertSqlSafe(format!(
-        "PRAGMA max_page_count = {pages}"
-    )))
-    .execute(&store.writer)
-    .await
-    .unwrap();
-    let large = "x".repeat(1 << 20);
-    let error = store
-        .set_refused_pin("token", Some(&large))
+    sqlx::query(sqlx::AssertSqlSafe(format!("PRAGMA max_page_count = {pages}")))
+        .execute(&store.writer)
         .await
-        .unwrap_err();
+        .unwrap();
+    let large = "x".repeat(1 << 20);
+    let error = store.set_refused_pin("token", Some(&large)).await.unwrap_err();
     assert_eq!(error.kind, Kind::Unavailable, "{error}");
     assert!(error.message.contains("disk is full"), "{error}");
     assert_eq!(error.outcome, crate::store::Outcome::Nothing);
     assert_eq!(store.refused_pin("token").await.unwrap(), None);
-    sqlx::query("PRAGMA max_page_count = 1073741823")
-        .execute(&store.writer)
-        .await
-        .unwrap();
+    sqlx::query("PRAGMA max_page_count = 1073741823").execute(&store.writer).await.unwrap();
     store.set_refused_pin("token", Some(&large)).await.unwrap();
     assert_eq!(store.refused_pin("token").await.unwrap(), Some(large));
 }

@@ -97,26 +97,12 @@ pub(crate) fn previous() -> State {
 
 /// A state of each kind, with and without what it may lack.
 pub(crate) fn states() -> Vec<State> {
-    let history = History {
-        since: at(2),
-        until: at(3),
-        tokens_until: at(4000),
-    };
-    let withdrawn = |state: State| {
-        state
-            .revoke(at(5), "lost \u{1F511}".to_owned(), at(6))
-            .unwrap()
-    };
-    let reinstated = previous()
-        .reinstate(at(4), Duration::from_micros(1))
-        .unwrap();
+    let history = History { since: at(2), until: at(3), tokens_until: at(4000) };
+    let withdrawn = |state: State| state.revoke(at(5), "lost \u{1F511}".to_owned(), at(6)).unwrap();
+    let reinstated = previous().reinstate(at(4), Duration::from_micros(1)).unwrap();
     vec![
         next(),
-        State::Next {
-            published: at(1),
-            propagation_delay: Duration::ZERO,
-            history: Some(history),
-        },
+        State::Next { published: at(1), propagation_delay: Duration::ZERO, history: Some(history) },
         current(),
         reinstated.clone(),
         previous(),
@@ -125,11 +111,7 @@ pub(crate) fn states() -> Vec<State> {
         previous().retire(at(8), the_last_instant()).unwrap(),
         withdrawn(next()),
         withdrawn(current()),
-        next()
-            .retire(at(8), at(9))
-            .unwrap()
-            .destroy(at(10))
-            .unwrap(),
+        next().retire(at(8), at(9)).unwrap().destroy(at(10)).unwrap(),
         withdrawn(current()).destroy(at(10)).unwrap(),
         withdrawn(next()).destroy(at(10)).unwrap(),
     ]
@@ -161,10 +143,7 @@ pub(crate) fn record(set: &KeySet, action: Action) -> Record {
 
 pub(crate) fn answer(request_id: &str, time: Timestamp) -> Answer {
     Answer {
-        request: RequestKey {
-            caller: "operator".to_owned(),
-            request_id: request_id.to_owned(),
-        },
+        request: RequestKey { caller: "operator".to_owned(), request_id: request_id.to_owned() },
         asked: [7; 32],
         time,
         body: "{\"done\":true}".to_owned(),
@@ -173,11 +152,7 @@ pub(crate) fn answer(request_id: &str, time: Timestamp) -> Answer {
 
 /// The change from `before` to `after`.
 pub(crate) fn change(before: Option<&KeySet>, after: &KeySet) -> Change {
-    let action = if before.is_some() {
-        Action::Update
-    } else {
-        Action::Create
-    };
+    let action = if before.is_some() { Action::Update } else { Action::Create };
     Change {
         before: before.cloned().map(Arc::new),
         after: after.clone(),
@@ -205,8 +180,7 @@ pub(crate) async fn commit(
 pub(crate) fn as_stored(set: &KeySet, revision: u64) -> KeySet {
     let mut set = set.clone();
     set.revision = revision;
-    set.keys
-        .retain(|key| !matches!(key.state, State::Destroyed { .. }));
+    set.keys.retain(|key| !matches!(key.state, State::Destroyed { .. }));
     sorted(set)
 }
 
@@ -219,9 +193,6 @@ pub(crate) fn sorted(mut set: KeySet) -> KeySet {
 /// A key set of two keys, committed: 1 is current, 2 is next.
 pub(crate) async fn with_two_keys(store: &dyn Store, id: &str) -> KeySet {
     let mut set = key_set(id, Algorithm::Es256);
-    set.keys = vec![
-        Arc::new(key(&set, 1, current())),
-        Arc::new(key(&set, 2, next())),
-    ];
+    set.keys = vec![Arc::new(key(&set, 1, current())), Arc::new(key(&set, 2, next()))];
     commit(store, None, &set).await.unwrap()
 }

@@ -62,10 +62,7 @@ pub(crate) async fn abandoned_material_is_never_published(bed: &impl Bed) {
     assert_eq!(image.abandoned, std::slice::from_ref(&reserved));
     let error = store.commit(&change(None, &set)).await.unwrap_err();
     assert_eq!(error.kind, Kind::Conflict);
-    assert_eq!(
-        store.reserve(&reserved).await.unwrap_err().kind,
-        Kind::Conflict
-    );
+    assert_eq!(store.reserve(&reserved).await.unwrap_err().kind, Kind::Conflict);
 
     store.forget(material(1)).await.unwrap();
     store.forget(material(1)).await.unwrap();
@@ -111,10 +108,7 @@ pub(crate) async fn an_answer_is_kept_with_its_change(bed: &impl Bed) {
     assert_eq!(found, Some(given.clone()));
     assert_eq!(store.answer(&given.request, at(10)).await.unwrap(), None);
     for (caller, request_id) in [("operator", "b"), ("other", "a")] {
-        let request = RequestKey {
-            caller: caller.to_owned(),
-            request_id: request_id.to_owned(),
-        };
+        let request = RequestKey { caller: caller.to_owned(), request_id: request_id.to_owned() };
         assert_eq!(store.answer(&request, at(0)).await.unwrap(), None);
     }
 

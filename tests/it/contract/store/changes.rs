@@ -16,11 +16,7 @@ use std::time::Duration;
 
 async fn loaded(store: &dyn Store, id: &str) -> Option<KeySet> {
     let image = store.load().await.unwrap();
-    image
-        .key_sets
-        .into_iter()
-        .find(|set| set.id.as_str() == id)
-        .map(sorted)
+    image.key_sets.into_iter().find(|set| set.id.as_str() == id).map(sorted)
 }
 
 pub(crate) async fn a_fresh_store_is_empty(bed: &impl Bed) {
@@ -47,14 +43,8 @@ pub(crate) async fn every_state_and_every_time_in_it_comes_back(bed: &impl Bed) 
     drop(store);
     let store = bed.open().await;
     for (key, set) in written {
-        assert_eq!(
-            store.key(&set.id, &key.kid).await.unwrap(),
-            Some(key.clone())
-        );
-        let all = store
-            .keys(&set.id, &[key.state.name()], None, 10)
-            .await
-            .unwrap();
+        assert_eq!(store.key(&set.id, &key.kid).await.unwrap(), Some(key.clone()));
+        let all = store.keys(&set.id, &[key.state.name()], None, 10).await.unwrap();
         assert_eq!(all, [key]);
         assert_eq!(store.key_set(&set.id).await.unwrap(), Some(set.clone()));
         assert_eq!(loaded(&*store, set.id.as_str()).await, Some(set));
@@ -91,18 +81,13 @@ type Step<'a> = Box<dyn Fn(&KeySet) -> KeySet + 'a>;
 
 pub(crate) async fn the_operations_of_a_key_set_go_through_one_after_the_other(bed: &impl Bed) {
     let store = bed.open().await;
-    let forced = Approval::Forced {
-        reason: "drill".to_owned(),
-    };
+    let forced = Approval::Forced { reason: "drill".to_owned() };
     let mut set = with_two_keys(&*store, "default").await;
     let fresh = |set: &KeySet, number| key(set, number, next());
     let mut steps: Vec<Step> = vec![
         Box::new(|set| set.rotate(at(20), &forced, Some(fresh(set, 3))).unwrap()),
         Box::new(|set| set.roll_back(at(21)).unwrap()),
-        Box::new(|set| KeySet {
-            rotation_hold: Hold::Off,
-            ..set.clone()
-        }),
+        Box::new(|set| KeySet { rotation_hold: Hold::Off, ..set.clone() }),
         Box::new(|set| set.rotate(at(22), &forced, Some(fresh(set, 4))).unwrap()),
         Box::new(|set| {
             set.with_policy(Policy {
@@ -119,13 +104,9 @@ pub(crate) async fn the_operations_of_a_key_set_go_through_one_after_the_other(b
         }
     };
     steps.push(Box::new(revoke(Emergency::Promote, at(23), &forced)));
-    steps.push(Box::new(|set| {
-        set.mend(at(24), Slot::Next, fresh(set, 5)).unwrap()
-    }));
+    steps.push(Box::new(|set| set.mend(at(24), Slot::Next, fresh(set, 5)).unwrap()));
     steps.push(Box::new(revoke(Emergency::ReplaceNext, at(25), &forced)));
-    steps.push(Box::new(|set| {
-        set.mend(at(26), Slot::Current, fresh(set, 6)).unwrap()
-    }));
+    steps.push(Box::new(|set| set.mend(at(26), Slot::Current, fresh(set, 6)).unwrap()));
     steps.push(Box::new(|set| set.destroyed(at(27), kid(5)).unwrap()));
     let mut revision = set.revision;
     for step in steps {
@@ -248,10 +229,7 @@ pub(crate) async fn what_no_operation_does_is_refused_and_changes_nothing(bed: &
     for edit in edits {
         let mut after = before.clone();
         edit(&mut after);
-        let error = store
-            .commit(&change(Some(&before), &after))
-            .await
-            .unwrap_err();
+        let error = store.commit(&change(Some(&before), &after)).await.unwrap_err();
         assert_eq!(error.kind, Kind::Corrupt, "{error}");
         assert_eq!(loaded(&*store, "default").await, Some(before.clone()));
     }
@@ -262,9 +240,7 @@ pub(crate) async fn two_new_keys_for_one_place_are_refused(bed: &impl Bed) {
     let before = with_two_keys(&*store, "default").await;
     for (number, state) in [(3, next()), (4, current())] {
         let mut after = before.clone();
-        after
-            .keys
-            .push(Arc::new(key(&before, number, state.clone())));
+        after.keys.push(Arc::new(key(&before, number, state.clone())));
         let error = commit(&*store, Some(&before), &after).await.unwrap_err();
         assert_eq!(error.kind, Kind::Corrupt, "{error}");
         assert_eq!(loaded(&*store, "default").await, Some(before.clone()));
@@ -330,10 +306,7 @@ pub(crate) async fn pages_of_keys_are_newest_first_without_gap_or_repetition(bed
     for size in [1, 2, 3, 100] {
         let (mut found, mut after) = (Vec::new(), None);
         loop {
-            let page = store
-                .keys(&set.id, &[StateName::Previous], after, size)
-                .await
-                .unwrap();
+            let page = store.keys(&set.id, &[StateName::Previous], after, size).await.unwrap();
             assert!(page.len() <= size as usize);
             let Some(last) = page.last() else { break };
             after = Some((last.created, last.kid));
@@ -344,21 +317,9 @@ pub(crate) async fn pages_of_keys_are_newest_first_without_gap_or_repetition(bed
     let both = [StateName::Previous, StateName::Retired];
     let all = store.keys(&set.id, &both, None, 100).await.unwrap();
     assert_eq!(all.len(), numbers.len());
-    assert!(
-        store
-            .keys(&set.id, &[], None, 100)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(store.keys(&set.id, &[], None, 100).await.unwrap().is_empty());
     let other = "other".parse().unwrap();
-    assert!(
-        store
-            .keys(&other, &both, None, 100)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert!(store.keys(&other, &both, None, 100).await.unwrap().is_empty());
 }
 
 pub(crate) async fn revisions_rise_over_reopening_and_over_key_sets(bed: &impl Bed) {
@@ -384,9 +345,7 @@ pub(crate) async fn a_change_dropped_at_any_point_happens_whole_or_not_at_all(be
         let mut after = set
             .rotate(
                 at(20),
-                &Approval::Forced {
-                    reason: String::new(),
-                },
+                &Approval::Forced { reason: String::new() },
                 Some(key(&set, 3 + u8::try_from(polls).unwrap(), next())),
             )
             .unwrap();
@@ -440,28 +399,17 @@ async fn polled<F: Future>(future: F, polls: usize) -> Option<F::Output> {
 pub(crate) async fn a_key_that_is_destroyed_keeps_its_history(bed: &impl Bed) {
     let store = bed.open().await;
     let mut set = key_set("default", Algorithm::Rs256);
-    let revoked = previous()
-        .revoke(at(4), "stolen".to_owned(), at(5))
-        .unwrap();
+    let revoked = previous().revoke(at(4), "stolen".to_owned(), at(5)).unwrap();
     set.keys = vec![Arc::new(key(&set, 1, revoked))];
     let set = commit(&*store, None, &set).await.unwrap();
     let after = set.destroyed(at(6), kid(1)).unwrap();
     let mut destroying = change(Some(&set), &after);
     destroying.record = record(&after, Action::Destroy);
     let revision = store.commit(&destroying).await.unwrap();
-    assert_eq!(
-        store.key_set(&set.id).await.unwrap(),
-        Some(as_stored(&after, revision))
-    );
+    assert_eq!(store.key_set(&set.id).await.unwrap(), Some(as_stored(&after, revision)));
     let kept = store.key(&set.id, &kid(1)).await.unwrap().unwrap();
     assert_eq!(kept, Key::clone(&after.keys[0]));
-    assert!(matches!(
-        kept.state,
-        State::Destroyed {
-            revoked: Some(_),
-            ..
-        }
-    ));
+    assert!(matches!(kept.state, State::Destroyed { revoked: Some(_), .. }));
     // The set as the caller may hold it, destroyed key included, can be changed further.
     let mut held = after.clone();
     held.revision = revision;

@@ -30,10 +30,7 @@ impl Sqlite {
     /// A statement that not even the table's checks hold back.
     async fn force(&self, sql: &str) {
         let mut connection = raw_connection(&self.path()).await;
-        sqlx::query("PRAGMA ignore_check_constraints = ON")
-            .execute(&mut connection)
-            .await
-            .unwrap();
+        sqlx::query("PRAGMA ignore_check_constraints = ON").execute(&mut connection).await.unwrap();
         let done = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned()))
             .execute(&mut connection)
             .await
@@ -58,22 +55,14 @@ impl Bed for Sqlite {
 
     async fn raw(&self, sql: &str) -> Result<u64, String> {
         let mut connection = raw_connection(&self.path()).await;
-        let done = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned()))
-            .execute(&mut connection)
-            .await;
+        let done = sqlx::query(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await;
         connection.close().await.unwrap();
-        done.map(|done| done.rows_affected())
-            .map_err(|error| error.to_string())
+        done.map(|done| done.rows_affected()).map_err(|error| error.to_string())
     }
 }
 
 async fn raw_connection(path: &Path) -> SqliteConnection {
-    SqliteConnectOptions::new()
-        .filename(path)
-        .foreign_keys(true)
-        .connect()
-        .await
-        .unwrap()
+    SqliteConnectOptions::new().filename(path).foreign_keys(true).connect().await.unwrap()
 }
 
 every_case! { Sqlite:
@@ -115,73 +104,29 @@ every_case! { Sqlite:
 async fn a_row_that_cannot_be_is_named_by_table_row_and_column() {
     let cases = [
         ("UPDATE keys SET state = 'pending'", "keys", "state"),
-        (
-            "UPDATE keys SET state = 'previous' WHERE state = 'next'",
-            "keys",
-            "current_until_us",
-        ),
-        (
-            "UPDATE keys SET token_ttl_us = NULL WHERE state = 'current'",
-            "keys",
-            "token_ttl_us",
-        ),
-        (
-            "UPDATE keys SET token_ttl_us = -1 WHERE state = 'current'",
-            "keys",
-            "token_ttl_us",
-        ),
-        (
-            "UPDATE keys SET revoke_us = 1 WHERE state = 'next'",
-            "keys",
-            "revoke_us",
-        ),
-        (
-            "UPDATE keys SET publish_us = 9223372036854775807",
-            "keys",
-            "publish_us",
-        ),
+        ("UPDATE keys SET state = 'previous' WHERE state = 'next'", "keys", "current_until_us"),
+        ("UPDATE keys SET token_ttl_us = NULL WHERE state = 'current'", "keys", "token_ttl_us"),
+        ("UPDATE keys SET token_ttl_us = -1 WHERE state = 'current'", "keys", "token_ttl_us"),
+        ("UPDATE keys SET revoke_us = 1 WHERE state = 'next'", "keys", "revoke_us"),
+        ("UPDATE keys SET publish_us = 9223372036854775807", "keys", "publish_us"),
         ("UPDATE keys SET created_us = 'then'", "keys", "created_us"),
         ("UPDATE keys SET kid = substr(kid, 1, 42)", "keys", "kid"),
-        (
-            "UPDATE keys SET kid_bytes = zeroblob(32)",
-            "keys",
-            "kid_bytes",
-        ),
+        ("UPDATE keys SET kid_bytes = zeroblob(32)", "keys", "kid_bytes"),
         ("UPDATE keys SET algorithm = 'EdDSA'", "keys", "algorithm"),
         ("UPDATE keys SET algorithm = 'none'", "keys", "algorithm"),
-        (
-            "UPDATE keys SET material = material || 'z'",
-            "keys",
-            "material",
-        ),
+        ("UPDATE keys SET material = material || 'z'", "keys", "material"),
         ("UPDATE keys SET kty = 'oct'", "keys", "kty"),
         ("UPDATE keys SET crv = 'P-384'", "keys", "x"),
         ("UPDATE keys SET n = 'AQAB'", "keys", "n"),
         ("UPDATE keys SET y = '+/+/'", "keys", "y"),
-        (
-            "UPDATE key_sets SET algorithm = 'es256'",
-            "key_sets",
-            "algorithm",
-        ),
+        ("UPDATE key_sets SET algorithm = 'es256'", "key_sets", "algorithm"),
         ("UPDATE key_sets SET issuer = ''", "key_sets", "issuer"),
         ("UPDATE key_sets SET service = 'on'", "key_sets", "service"),
-        (
-            "UPDATE key_sets SET rotation_hold = '1'",
-            "key_sets",
-            "rotation_hold",
-        ),
+        ("UPDATE key_sets SET rotation_hold = '1'", "key_sets", "rotation_hold"),
         ("UPDATE key_sets SET undo_kid = '?'", "key_sets", "undo_kid"),
-        (
-            "UPDATE key_sets SET rsa_bits = 1024",
-            "key_sets",
-            "rsa_bits",
-        ),
+        ("UPDATE key_sets SET rsa_bits = 1024", "key_sets", "rsa_bits"),
         ("UPDATE key_sets SET revision = 9", "key_sets", "revision"),
-        (
-            "UPDATE key_sets SET destroy_after_us = -5",
-            "key_sets",
-            "destroy_after_us",
-        ),
+        ("UPDATE key_sets SET destroy_after_us = -5", "key_sets", "destroy_after_us"),
         (
             "INSERT INTO reservations VALUES ('00000000000000000000000000000000', 'a', 'ES256', 'P-384', 'b', 0, NULL, 0)",
             "reservations",
@@ -195,14 +140,8 @@ async fn a_row_that_cannot_be_is_named_by_table_row_and_column() {
         let error = store.load().await.unwrap_err();
         assert_eq!(error.kind, Kind::Corrupt, "{sql}: {error}");
         let message = &error.message;
-        assert!(
-            message.contains(&format!("table {table}, row ")),
-            "{sql}: {message}"
-        );
-        assert!(
-            message.contains(&format!("column {column}: ")),
-            "{sql}: {message}"
-        );
+        assert!(message.contains(&format!("table {table}, row ")), "{sql}: {message}");
+        assert!(message.contains(&format!("column {column}: ")), "{sql}: {message}");
         store.close().await;
     }
 }
@@ -233,9 +172,7 @@ async fn an_operator_reads_states_and_times_with_the_databases_own_shell() {
     let store = bed.open().await;
     let mut set = key_set("default", Algorithm::EdDsa);
     set.keys = vec![Arc::new(key(&set, 1, current()))];
-    crate::harness::store::commit(&*store, None, &set)
-        .await
-        .unwrap();
+    crate::harness::store::commit(&*store, None, &set).await.unwrap();
     let mut connection = raw_connection(&bed.path()).await;
     let row: (String, String, String, String) = sqlx::query_as(
         "SELECT key_set, state, datetime(current_since_us / 1000000, 'unixepoch'), crv FROM keys",
@@ -307,10 +244,7 @@ async fn a_second_process_is_refused() {
     };
     let child = again();
     let said = String::from_utf8_lossy(&child.stdout).into_owned();
-    assert!(
-        child.status.success() && said.contains("1 passed"),
-        "{said}"
-    );
+    assert!(child.status.success() && said.contains("1 passed"), "{said}");
     store.close().await;
     assert!(!again().status.success(), "once it is free, it opens");
 }
@@ -336,10 +270,7 @@ async fn a_database_of_something_else_is_refused() {
         .connect()
         .await
         .unwrap();
-    sqlx::query("CREATE TABLE recipes (name TEXT)")
-        .execute(&mut connection)
-        .await
-        .unwrap();
+    sqlx::query("CREATE TABLE recipes (name TEXT)").execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
     let error = bed.refused().await;
     assert_eq!(error.kind, Kind::Corrupt);
@@ -351,10 +282,7 @@ async fn a_truncated_file_is_refused() {
     let bed = Sqlite::new().filled().await;
     let whole = std::fs::metadata(bed.path()).unwrap().len();
     for (len, words) in [(whole / 2, "damaged"), (0, "empty")] {
-        let file = std::fs::File::options()
-            .write(true)
-            .open(bed.path())
-            .unwrap();
+        let file = std::fs::File::options().write(true).open(bed.path()).unwrap();
         file.set_len(len).unwrap();
         let error = bed.refused().await;
         assert_eq!(error.kind, Kind::Corrupt, "{error}");
@@ -389,9 +317,7 @@ async fn a_database_of_a_newer_version_is_refused() {
     let error = bed.refused().await;
     assert_eq!(error.kind, Kind::Corrupt);
     assert!(error.message.contains("newer signkeep"), "{error}");
-    bed.raw("DELETE FROM _sqlx_migrations WHERE version = 9999")
-        .await
-        .unwrap();
+    bed.raw("DELETE FROM _sqlx_migrations WHERE version = 9999").await.unwrap();
     assert_eq!(bed.open().await.load().await.unwrap().key_sets.len(), 1);
 }
 
@@ -489,11 +415,7 @@ async fn what_was_answered_survives_a_process_that_never_closed_its_store() {
     let recovered = crashed.open().await;
     assert_eq!(recovered.load().await.unwrap().revision, set.revision);
     assert_eq!(
-        recovered
-            .key_set(&set.id)
-            .await
-            .unwrap()
-            .map(crate::harness::store::sorted),
+        recovered.key_set(&set.id).await.unwrap().map(crate::harness::store::sorted),
         Some(set)
     );
 }
