@@ -1,5 +1,6 @@
 //! Probes: `/livez` says that the process answers at all, `/readyz` that it is fit to serve, and
-//! if it is not, which part is out and why.
+//! if it is not, which part is out. Why it is out is for the operator, who has the log and
+//! `signkeep doctor`: this listener is public.
 
 use super::answer::json;
 use crate::health::Report;
@@ -13,7 +14,7 @@ pub(super) fn live() -> Response {
     json(StatusCode::OK, serde_json::json!({ "status": "ok" }))
 }
 
-/// 200 when ready and 503 when not, with the state of each part: `ok` or why it is out. Key sets
+/// 200 when ready and 503 when not, with the state of each part: `ok` or `out`. Key sets
 /// that lack a key are named and do not make the service unready: the others still sign.
 pub(super) fn ready(report: &Report) -> Response {
     let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
@@ -46,5 +47,36 @@ fn body(report: &Report) -> Value {
 }
 
 fn part(reason: Option<&str>) -> Value {
-    reason.unwrap_or("ok").into()
+    if reason.is_none() { "ok" } else { "out" }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::to_bytes;
+
+    #[tokio::test]
+    async fn readiness_says_which_part_is_out_and_not_why() {
+        let report = Report {
+            started: true,
+            store: Some("/var/lib/signkeep.db: disk full".to_owned()),
+            backends: [("token".to_owned(), None)].into(),
+            incomplete: vec!["default".to_owned(), "signkeep-audit".to_owned()],
+            ..Report::default()
+        };
+        let response = ready(&report);
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        let body = to_bytes(response.into_body(), 4096).await.unwrap();
+        let body: Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            body,
+            serde_json::json!({
+                "status": "not ready",
+                "service": "ok",
+                "store": "out",
+                "backends": { "token": "ok" },
+                "incomplete_key_sets": ["default"],
+            })
+        );
+    }
 }
