@@ -20,6 +20,7 @@ mod keys;
 mod page;
 pub mod proto;
 mod refusal;
+mod routes;
 mod signing;
 mod status;
 mod violations;
@@ -115,7 +116,9 @@ pub async fn serve(
     let (stop, stopping) = watch::channel(false);
     let drain_timeout = deps.settings.drain_timeout;
     let health = deps.health.clone();
-    let edge = Arc::new(edge::Edge::new(deps, stopping.clone())?);
+    let settings = deps.settings.clone();
+    let routes = routes::routes(deps, &stopping)?;
+    let edge = Arc::new(edge::Edge::new(routes, settings, stopping.clone()));
     let mut acceptors = JoinSet::new();
     for listener in listeners {
         acceptors.spawn(connection::accept(listener, edge.clone(), stopping.clone()));

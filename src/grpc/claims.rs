@@ -124,7 +124,7 @@ mod tests {
         let list = of(Kind::ListValue(ListValue { values }));
         assert_eq!(
             text(claims(&[("n", list)])).unwrap(),
-            r#"{"n":[0,0,1,-7,1795000000,9007199254740992,0.5,1e300]}"#
+            r#"{"n":[0,0,1,-7,1795000000,9007199254740992,0.5,1e+300]}"#
         );
     }
 

@@ -5,13 +5,7 @@
 use super::call::{Call, REQUEST_ID, request_id};
 use super::caller::Caller;
 use super::deadline::{Deadline, Work};
-use super::health::Probe;
-use super::keys::Keys;
-use super::proto;
-use super::proto::key_service_server::KeyServiceServer;
-use super::proto::signing_service_server::SigningServiceServer;
-use super::signing::Signing;
-use super::{Deps, Error, Settings, status};
+use super::{Settings, status};
 use futures_util::FutureExt;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -22,7 +16,6 @@ use tonic::body::Body;
 use tonic::codegen::http::{self, HeaderMap, HeaderValue, request};
 use tonic::service::Routes;
 use tonic::{Code, Status};
-use tonic_health::pb::health_server::HealthServer;
 use tower::ServiceExt;
 use tracing::{Instrument, Span, field};
 
@@ -42,15 +35,14 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    /// The services on top of `deps`; they refuse new work once `stopping` says so.
-    pub(super) fn new(deps: Deps, stopping: watch::Receiver<bool>) -> Result<Self, Error> {
-        let settings = deps.settings.clone();
-        Ok(Self {
-            routes: routes(deps, &stopping)?,
+    /// Leads to `routes`; refuses new work once `stopping` says so.
+    pub(super) fn new(routes: Routes, settings: Settings, stopping: watch::Receiver<bool>) -> Self {
+        Self {
+            routes,
             places: Arc::new(Semaphore::new(settings.requests_max)),
             settings,
             stopping,
-        })
+        }
     }
 
     /// The limits and times in force.
@@ -157,27 +149,6 @@ fn is_probe(path: &str) -> bool {
     path.starts_with("/grpc.health.v1.")
 }
 
-fn routes(deps: Deps, stopping: &watch::Receiver<bool>) -> Result<Routes, Error> {
-    let Deps { keyring, health, settings } = deps;
-    let limit = settings.message_bytes_max;
-    let signing = Signing::new(keyring.clone(), settings.clone(), stopping.clone());
-    let keys = Keys::new(keyring, settings, stopping.clone());
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let v1 = reflection().build_v1().map_err(Error::Reflection)?;
-    let v1alpha = reflection().build_v1alpha().map_err(Error::Reflection)?;
-    let probe = HealthServer::new(Probe::new(health, stopping.clone()));
-    Ok(Routes::new(KeyServiceServer::new(keys).max_decoding_message_size(limit))
-        .add_service(SigningServiceServer::new(signing).max_decoding_message_size(limit))
-        .add_service(probe.max_decoding_message_size(limit))
-        .add_service(v1.max_decoding_message_size(limit))
-        .add_service(v1alpha.max_decoding_message_size(limit))
-        .prepare())
-}
-
 /// The response, or if it is an error that tonic made by itself, that error as we tell it. Errors of
 /// ours carry details; tonic's carry none.
 fn in_our_words(response: http::Response<Body>, id: &str) -> http::Response<Body> {
@@ -200,3 +171,6 @@ fn log(headers: &HeaderMap, path: &str, took: Duration) {
         _ => tracing::info!(?code, ms, "refused"),
     }
 }
+
+#[cfg(test)]
+mod tests;

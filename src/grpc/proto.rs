@@ -2,7 +2,6 @@
 
 #![expect(
     missing_docs,
-    unreachable_pub,
     unused_qualifications,
     clippy::all,
     clippy::allow_attributes,

@@ -280,3 +280,6 @@ fn from_store(source: &store::Error, request: &str) -> Status {
         store::Kind::Corrupt => fault(request, source),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,338 @@
+use super::*;
+use crate::key::{StateName, TransitionError};
+use jiff::Timestamp;
+use std::collections::BTreeSet;
+use tonic_types::StatusExt;
+
+const REQUEST: &str = "req-1";
+const SECRET: &str = "the cause is for the log";
+
+/// Reasons that no case here can produce yet: they belong to callers with names and rates, and to
+/// leases.
+const LATER: [Reason; 4] = [
+    Reason::Unspecified,
+    Reason::CallerNotAllowed,
+    Reason::RateLimited,
+    Reason::LeaseExpired,
+];
+
+fn kid() -> Kid {
+    Kid::from_thumbprint([1; 32])
+}
+
+fn id() -> KeySetId {
+    "default".parse().unwrap()
+}
+
+/// The name of the variant, so that a variant without a case is noticed: it does not compile.
+fn variant(error: &Error) -> &'static str {
+    match error {
+        Error::KeySetNotFound { .. } => "KeySetNotFound",
+        Error::Refused(refusal) => match refusal {
+            Refusal::NextKeyNotPropagated { .. } => "NextKeyNotPropagated",
+            Refusal::NextKeyMissing => "NextKeyMissing",
+            Refusal::RotationHold => "RotationHold",
+            Refusal::TokensStillValid { .. } => "TokensStillValid",
+            Refusal::CurrentKey { .. } => "CurrentKey",
+            Refusal::KeyDestroyed { .. } => "KeyDestroyed",
+            Refusal::NothingToRollBack => "NothingToRollBack",
+            Refusal::Changed { .. } => "Changed",
+            Refusal::KeyNotFound { .. } => "KeyNotFound",
+            Refusal::KeysInUse { .. } => "KeysInUse",
+            Refusal::StillEnabled => "StillEnabled",
+            Refusal::Transition(_) => "Transition",
+        },
+        Error::KeySetExists { .. } => "KeySetExists",
+        Error::PublicKeyInUse => "PublicKeyInUse",
+        Error::Invalid { .. } => "Invalid",
+        Error::ClaimNotAllowed { .. } => "ClaimNotAllowed",
+        Error::DigestLength { .. } => "DigestLength",
+        Error::DigestNotAllowed => "DigestNotAllowed",
+        Error::RequestIdReused => "RequestIdReused",
+        Error::Disabled { .. } => "Disabled",
+        Error::NoCurrentKey { .. } => "NoCurrentKey",
+        Error::DeadlineExceeded { .. } => "DeadlineExceeded",
+        Error::Backend { source, .. } => match source.kind {
+            backend::Kind::NotFound => "backend NotFound",
+            backend::Kind::Unsupported => "backend Unsupported",
+            backend::Kind::Denied => "backend Denied",
+            backend::Kind::Throttled => "backend Throttled",
+            backend::Kind::Unavailable => "backend Unavailable",
+            backend::Kind::Late => "backend Late",
+            backend::Kind::Inconsistent => "backend Inconsistent",
+        },
+        Error::Store(source) => match source.kind {
+            store::Kind::Conflict => "store Conflict",
+            store::Kind::KeySetExists => "store KeySetExists",
+            store::Kind::PublicKeyInUse => "store PublicKeyInUse",
+            store::Kind::RequestAnswered => "store RequestAnswered",
+            store::Kind::Unavailable => "store Unavailable",
+            store::Kind::Corrupt => "store Corrupt",
+        },
+        Error::Fault(_) => "Fault",
+    }
+}
+
+/// How many names [`variant`] knows.
+const VARIANTS: usize = 37;
+
+fn from(kind: backend::Kind) -> Error {
+    Error::Backend {
+        name: "token".parse().unwrap(),
+        source: backend::Error::new(kind, "C_Sign", SECRET),
+    }
+}
+
+fn stored(kind: store::Kind) -> Error {
+    Error::Store(store::Error::new(kind, "commit", SECRET))
+}
+
+#[rustfmt::skip]
+fn table() -> Vec<(Error, Code, Reason)> {
+    use Code::{Aborted, AlreadyExists, FailedPrecondition, Internal, InvalidArgument, NotFound};
+    use Code::{ResourceExhausted, Unavailable};
+    let wait = Duration::from_millis(1500);
+    let at = Timestamp::UNIX_EPOCH;
+    let field = InvalidField { field: "kid".into(), why: "must be one".into() };
+    let digest = Error::DigestLength { algorithm: crate::key::Algorithm::Es256, wanted: 32, given: 5 };
+    vec![
+        (Error::KeySetNotFound { id: "x".into() }, NotFound, Reason::KeySetNotFound),
+        (Refusal::NextKeyNotPropagated { kid: kid(), ready: at, wait }.into(), FailedPrecondition, Reason::NextKeyNotPropagated),
+        (Refusal::NextKeyMissing.into(), FailedPrecondition, Reason::NextKeyNotPropagated),
+        (Refusal::RotationHold.into(), FailedPrecondition, Reason::RotationHold),
+        (Refusal::TokensStillValid { kid: kid(), until: at, wait }.into(), FailedPrecondition, Reason::TokensStillValid),
+        (Refusal::CurrentKey { kid: kid() }.into(), FailedPrecondition, Reason::CurrentKey),
+        (Refusal::KeyDestroyed { kid: kid() }.into(), FailedPrecondition, Reason::KeyDestroyed),
+        (Refusal::NothingToRollBack.into(), FailedPrecondition, Reason::NothingToRollBack),
+        (Refusal::Changed { current: Some(kid()) }.into(), Aborted, Reason::KeySetChanged),
+        (Refusal::Changed { current: None }.into(), Aborted, Reason::KeySetChanged),
+        (Refusal::KeyNotFound { kid: kid() }.into(), NotFound, Reason::KeyNotFound),
+        (Refusal::KeysInUse { kid: kid(), state: StateName::Next }.into(), FailedPrecondition, Reason::KeySetInUse),
+        (Refusal::StillEnabled.into(), FailedPrecondition, Reason::KeySetInUse),
+        (Refusal::Transition(TransitionError { verb: "retire", state: StateName::Next }).into(), Internal, Reason::InternalFault),
+        (Error::KeySetExists { id: id() }, AlreadyExists, Reason::KeySetExists),
+        (Error::PublicKeyInUse, AlreadyExists, Reason::PublicKeyInUse),
+        (Error::Invalid { fields: vec![field] }, InvalidArgument, Reason::InvalidRequest),
+        (Error::ClaimNotAllowed { claim: "jti".into(), why: "is the service's" }, InvalidArgument, Reason::ClaimNotAllowed),
+        (digest, InvalidArgument, Reason::DigestLength),
+        (Error::DigestNotAllowed, InvalidArgument, Reason::DigestNotAllowed),
+        (Error::RequestIdReused, InvalidArgument, Reason::RequestIdReused),
+        (Error::Disabled { id: id() }, FailedPrecondition, Reason::KeySetDisabled),
+        (Error::NoCurrentKey { id: id() }, Unavailable, Reason::NoCurrentKey),
+        (Error::DeadlineExceeded { committed: true }, Code::DeadlineExceeded, Reason::DeadlineExceeded),
+        (from(backend::Kind::NotFound), Internal, Reason::InternalFault),
+        (from(backend::Kind::Unsupported), Internal, Reason::InternalFault),
+        (from(backend::Kind::Denied), Unavailable, Reason::BackendUnavailable),
+        (from(backend::Kind::Throttled), ResourceExhausted, Reason::Overloaded),
+        (from(backend::Kind::Unavailable), Unavailable, Reason::BackendUnavailable),
+        (from(backend::Kind::Late), Code::DeadlineExceeded, Reason::DeadlineExceeded),
+        (from(backend::Kind::Inconsistent), Internal, Reason::InternalFault),
+        (stored(store::Kind::Conflict), Aborted, Reason::KeySetChanged),
+        (stored(store::Kind::KeySetExists), AlreadyExists, Reason::KeySetExists),
+        (stored(store::Kind::PublicKeyInUse), AlreadyExists, Reason::PublicKeyInUse),
+        (stored(store::Kind::RequestAnswered), Aborted, Reason::KeySetChanged),
+        (stored(store::Kind::Unavailable), Unavailable, Reason::StoreUnavailable),
+        (stored(store::Kind::Corrupt), Internal, Reason::InternalFault),
+        (Error::Fault(SECRET.into()), Internal, Reason::InternalFault),
+    ]
+}
+
+/// Errors that are made by the face itself.
+fn own() -> Vec<(Status, Code, Reason)> {
+    use Code::{InvalidArgument, ResourceExhausted, Unavailable, Unimplemented};
+    let foreign = |code, message| super::foreign(&Status::new(code, message), REQUEST);
+    vec![
+        (
+            of_creation(from(backend::Kind::Unsupported), REQUEST),
+            InvalidArgument,
+            Reason::AlgorithmUnsupported,
+        ),
+        (
+            foreign(Unimplemented, ""),
+            Unimplemented,
+            Reason::UnknownMethod,
+        ),
+        (
+            foreign(Unimplemented, "gzip"),
+            Unimplemented,
+            Reason::InvalidRequest,
+        ),
+        (
+            foreign(Code::OutOfRange, "large"),
+            ResourceExhausted,
+            Reason::MessageTooLarge,
+        ),
+        (
+            foreign(Code::Internal, "decode"),
+            InvalidArgument,
+            Reason::InvalidRequest,
+        ),
+        (
+            foreign(Code::Cancelled, "timeout"),
+            Code::DeadlineExceeded,
+            Reason::DeadlineExceeded,
+        ),
+        (
+            foreign(Code::DataLoss, SECRET),
+            Code::Internal,
+            Reason::InternalFault,
+        ),
+        (
+            deadline_exceeded(),
+            Code::DeadlineExceeded,
+            Reason::DeadlineExceeded,
+        ),
+        (malformed_timeout(), InvalidArgument, Reason::InvalidRequest),
+        (
+            caller_unknown(),
+            Code::Unauthenticated,
+            Reason::CallerUnknown,
+        ),
+        (overloaded(), ResourceExhausted, Reason::Overloaded),
+        (shutting_down(), Unavailable, Reason::ShuttingDown),
+        (watch_lagged(), Code::Aborted, Reason::WatchLagged),
+    ]
+}
+
+fn all() -> Vec<(Status, Code, Reason)> {
+    let translated = table()
+        .into_iter()
+        .map(|(error, code, reason)| (of(error, REQUEST), code, reason));
+    translated.chain(own()).collect()
+}
+
+#[test]
+fn every_error_has_its_code_and_its_reason() {
+    for (status, code, reason) in all() {
+        let info = status.get_details_error_info().expect("an ErrorInfo");
+        assert_eq!(status.code(), code, "{status:?}");
+        assert_eq!(info.reason, super::super::refusal::name(reason));
+        assert_eq!(info.domain, "signkeep");
+        assert!(!info.reason.starts_with("ERROR_REASON"));
+        assert!(!status.message().is_empty());
+    }
+}
+
+#[test]
+fn every_variant_has_a_case() {
+    let seen: BTreeSet<_> = table().iter().map(|(error, ..)| variant(error)).collect();
+    assert_eq!(seen.len(), VARIANTS, "{seen:?}");
+}
+
+#[test]
+fn every_reason_is_given_by_some_case() {
+    let given: BTreeSet<_> = all()
+        .into_iter()
+        .map(|(.., reason)| reason as i32)
+        .collect();
+    let later = LATER.map(|reason| reason as i32);
+    let missing: Vec<_> = (0..)
+        .map_while(|number| Reason::try_from(number).ok())
+        .filter(|reason| !given.contains(&(*reason as i32)) && !later.contains(&(*reason as i32)))
+        .collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    assert!(
+        later.iter().all(|reason| !given.contains(reason)),
+        "LATER is out of date"
+    );
+}
+
+#[test]
+fn what_passes_says_when_to_come_back() {
+    for (status, ..) in all() {
+        let retry = status.get_details_retry_info();
+        let passing = match status.code() {
+            Code::Unavailable => true,
+            Code::ResourceExhausted => reason(&status) != "MESSAGE_TOO_LARGE",
+            _ => ["NEXT_KEY_NOT_PROPAGATED", "TOKENS_STILL_VALID"].contains(&&*reason(&status)),
+        };
+        assert_eq!(retry.is_some(), passing, "{status:?}");
+        if let Some(retry) = retry {
+            assert!(retry.retry_delay.unwrap() >= Duration::from_secs(1));
+        }
+    }
+}
+
+#[test]
+fn a_fault_tells_nothing_but_its_request_id() {
+    for (status, ..) in all() {
+        assert!(
+            !format!("{status:?}").contains(SECRET) || reason(&status) == "ALGORITHM_UNSUPPORTED"
+        );
+        assert!(
+            !String::from_utf8_lossy(status.details()).contains(SECRET)
+                || reason(&status) == "ALGORITHM_UNSUPPORTED"
+        );
+        if status.code() == Code::Internal {
+            let metadata = status.get_details_error_info().unwrap().metadata;
+            assert_eq!(metadata.len(), 1);
+            assert_eq!(metadata["request_id"], REQUEST);
+        }
+    }
+}
+
+#[test]
+fn refusals_by_a_guard_name_what_stands_in_the_way() {
+    for (status, code, _) in all() {
+        let guard = status.get_details_precondition_failure();
+        assert_eq!(
+            guard.is_some(),
+            code == Code::FailedPrecondition,
+            "{status:?}"
+        );
+        if let Some(guard) = guard {
+            assert_eq!(guard.violations[0].r#type, reason(&status));
+        }
+    }
+}
+
+#[test]
+fn malformed_fields_are_named_each() {
+    let fields: Vec<_> = (0..40)
+        .map(|at| InvalidField {
+            field: format!("field{at}"),
+            why: "é".repeat(4000),
+        })
+        .collect();
+    let status = of(Error::Invalid { fields }, REQUEST);
+    let bad = status.get_details_bad_request().unwrap().field_violations;
+    assert_eq!(bad[3].field, "field3");
+    assert_eq!(bad.len(), 16);
+    assert!(status.message().len() <= 2100);
+}
+
+#[test]
+fn the_variables_of_a_message_stand_in_the_metadata() {
+    let wait = Duration::from_millis(61_200);
+    let ready = "2026-11-23T10:00:00Z".parse().unwrap();
+    let refusal = Refusal::NextKeyNotPropagated {
+        kid: kid(),
+        ready,
+        wait,
+    };
+    let status = of(refusal.into(), REQUEST);
+    let metadata = status.get_details_error_info().unwrap().metadata;
+    assert_eq!(metadata["kid"], kid().to_string());
+    assert_eq!(metadata["rotatable_time"], "2026-11-23T10:00:00Z");
+    assert_eq!(metadata["wait_seconds"], "62");
+    let retry = status.get_details_retry_info().unwrap();
+    assert_eq!(retry.retry_delay, Some(Duration::from_secs(62)));
+
+    let changed = of(
+        Refusal::Changed {
+            current: Some(kid()),
+        }
+        .into(),
+        REQUEST,
+    );
+    let metadata = changed.get_details_error_info().unwrap().metadata;
+    assert_eq!(metadata["current_kid"], kid().to_string());
+
+    let late = of(Error::DeadlineExceeded { committed: true }, REQUEST);
+    let metadata = late.get_details_error_info().unwrap().metadata;
+    assert_eq!(metadata["committed"], "true");
+}
+
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().unwrap().reason
+}
