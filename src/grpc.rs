@@ -23,6 +23,7 @@ mod refusal;
 mod routes;
 mod signing;
 mod status;
+mod stream;
 mod violations;
 
 use crate::health::Health;
@@ -64,7 +65,8 @@ pub struct Settings {
     pub connections_max: usize,
     /// Open calls on one connection.
     pub streams_per_connection_max: u32,
-    /// Unary calls under way in the whole face; more are refused.
+    /// Unary calls under way in the whole face; more are refused. The same number of items of
+    /// streams; more wait.
     pub requests_max: usize,
     /// Sign requests under way on one SignStream; more are not read.
     pub stream_items_max: usize,

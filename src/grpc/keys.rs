@@ -4,20 +4,18 @@ use super::call::{Call, about, about_key};
 use super::page;
 use super::proto as pb;
 use super::proto::key_service_server::KeyService;
+use super::stream::{self, Answers, late};
 use super::{Settings, answer, convert, status, stopped};
-use crate::key::{KeySet, KeySetId, Service};
-use crate::keyring::{self, Changed, Context, Error, Keyring, RequestId, WatchEnd};
+use crate::key::{Hold, KeySet, KeySetId, Service};
+use crate::keyring::{Changed, Context, Error, Event, Keyring, RequestId, WatchEnd};
 use prost::Message;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
-use tracing::Instrument;
 
 /// No page of key sets is longer, in bytes: clients read 4 MiB unless told otherwise.
 const PAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// How long a watcher that reads nothing is waited for with the last word.
-const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Answers for the keyring.
 pub(super) struct Keys {
@@ -99,7 +97,7 @@ impl Keys {
             keys: pending.chain(keys).collect(),
             next_page_token: found.after.map(|after| asked.token(after)).unwrap_or_default(),
             incomplete: set.missing().any(),
-            rotation_hold: set.rotation_hold == crate::key::Hold::On,
+            rotation_hold: set.rotation_hold == Hold::On,
         })
     }
 }
@@ -285,15 +283,15 @@ impl KeyService for Keys {
             self.keyring.watch(only)
         };
         let events = watch().map_err(|error| status::of(error, &call.id))?;
-        let (answers, stream) = mpsc::channel(1);
+        let (answers, received) = mpsc::channel(1);
         let watcher = Watcher {
             keyring: self.keyring.clone(),
             stopping: self.stopping.clone(),
             end: call.deadline.end(),
-            answers,
+            answers: answers.clone(),
         };
-        tokio::spawn(watcher.follow(events).in_current_span());
-        Ok(Response::new(stream.into()))
+        stream::spawn(answers, call.id, watcher.follow(events));
+        Ok(Response::new(received.into()))
     }
 }
 
@@ -302,49 +300,41 @@ struct Watcher {
     keyring: Keyring,
     stopping: watch::Receiver<bool>,
     end: Option<Instant>,
-    answers: mpsc::Sender<Result<pb::WatchKeysResponse, Status>>,
+    answers: Answers<pb::WatchKeysResponse>,
 }
 
 impl Watcher {
     /// Passes events on until one side ends it. An event is taken only when there is room for it,
     /// so a slow watcher fills the keyring's queue, which is bounded, and not this one.
-    async fn follow(mut self, mut events: keyring::Watcher) {
-        let answers = self.answers.clone();
+    async fn follow(
+        mut self,
+        mut events: ReceiverStream<Result<Event, WatchEnd>>,
+    ) -> Result<(), Status> {
         let late = late(self.end);
         tokio::pin!(late);
-        let last = loop {
+        loop {
             let next = async {
-                match answers.reserve().await {
+                match self.answers.reserve().await {
                     Ok(room) => Some((room, events.next().await)),
                     Err(_gone) => None,
                 }
             };
             tokio::select! {
                 biased;
-                () = stopped(&mut self.stopping) => break status::shutting_down(),
-                () = &mut late => break status::deadline_exceeded(),
-                () = answers.closed() => return,
+                () = stopped(&mut self.stopping) => return Err(status::shutting_down()),
+                () = &mut late => return Err(status::deadline_exceeded()),
+                () = self.answers.closed() => return Ok(()),
                 next = next => match next {
-                    None => return,
-                    Some((room, Ok(event))) => {
+                    None => return Ok(()),
+                    Some((room, Some(Ok(event)))) => {
                         room.send(Ok(answer::event(&event, self.keyring.now())));
                     }
-                    Some((_, Err(WatchEnd::Lagged))) => break status::watch_lagged(),
-                    Some((_, Err(WatchEnd::ShuttingDown))) => {
-                        break status::shutting_down();
+                    Some((_, Some(Err(WatchEnd::Lagged)))) => return Err(status::watch_lagged()),
+                    Some((_, Some(Err(WatchEnd::ShuttingDown)) | None)) => {
+                        return Err(status::shutting_down());
                     }
                 },
             }
-        };
-        // A watcher that does not listen does not hear why.
-        let _ = tokio::time::timeout(LAST_WORD, answers.send(Err(last))).await;
-    }
-}
-
-/// Resolves at `end`; never if there is none.
-pub(super) async fn late(end: Option<Instant>) {
-    match end {
-        Some(end) => tokio::time::sleep_until(end.into()).await,
-        None => std::future::pending().await,
+        }
     }
 }

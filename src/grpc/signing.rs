@@ -2,10 +2,10 @@
 
 use super::call::{Call, about, about_key};
 use super::convert::Form;
-use super::keys::late;
 use super::proto as pb;
 use super::proto::sign_stream_response::Outcome;
 use super::proto::signing_service_server::SigningService;
+use super::stream::{self, Answers, late};
 use super::{Settings, answer, convert, encode, status, stopped};
 use crate::key::Kid;
 use crate::keyring::{Error, Keyring, Sign};
@@ -14,18 +14,16 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use prost::Message;
 use std::collections::VecDeque;
-use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, watch};
+use std::sync::Arc;
+use std::time::Instant;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
-use tracing::Instrument;
+use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Longest request id of an item, in bytes.
 const ITEM_ID_LEN_MAX: usize = 128;
 /// Answers that wait for the transport.
 const ANSWERS_MAX: usize = 16;
-/// How long a caller that reads nothing is waited for with the last word.
-const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// Answers for the keyring.
 #[derive(Clone)]
@@ -33,18 +31,25 @@ pub(super) struct Signing {
     keyring: Keyring,
     settings: Settings,
     stopping: watch::Receiver<bool>,
+    /// For the items of all streams.
+    places: Arc<Semaphore>,
 }
 
 type Answer<T> = Result<Response<T>, Status>;
 
 impl Signing {
     /// Answers for `keyring`; streams end once `stopping` says so.
-    pub(super) const fn new(
+    pub(super) fn new(
         keyring: Keyring,
         settings: Settings,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { keyring, settings, stopping }
+        Self {
+            places: Arc::new(Semaphore::new(settings.requests_max)),
+            keyring,
+            settings,
+            stopping,
+        }
     }
 
     fn until(&self, call: &Call) -> Instant {
@@ -108,10 +113,15 @@ impl SigningService for Signing {
         request: Request<Streaming<pb::SignStreamRequest>>,
     ) -> Answer<Self::SignStreamStream> {
         let (call, items) = Call::open(request)?;
-        let (answers, stream) = mpsc::channel(ANSWERS_MAX);
-        let signer = Stream { signing: self.clone(), call, answers };
-        tokio::spawn(signer.run(items).in_current_span());
-        Ok(Response::new(stream.into()))
+        let id = call.id.clone();
+        let (answers, received) = mpsc::channel(ANSWERS_MAX);
+        let signer = Stream {
+            signing: self.clone(),
+            call,
+            answers: answers.clone(),
+        };
+        stream::spawn(answers, id, signer.run(items));
+        Ok(Response::new(received.into()))
     }
 
     async fn get_public_key(
@@ -146,51 +156,64 @@ impl SigningService for Signing {
 struct Stream {
     signing: Signing,
     call: Call,
-    answers: mpsc::Sender<Result<pb::SignStreamResponse, Status>>,
+    answers: Answers<pb::SignStreamResponse>,
 }
 
 impl Stream {
     /// Reads items while there is room for them, answers each as soon as it is done, and after the
-    /// last item, or a stop, lets those under way finish.
-    async fn run(self, mut items: Streaming<pb::SignStreamRequest>) {
-        let places = self.signing.settings.stream_items_max;
+    /// last item, or a stop, lets those under way finish. An item that finds the whole face busy
+    /// waits, and with it all that come after it.
+    async fn run(self, mut items: Streaming<pb::SignStreamRequest>) -> Result<(), Status> {
         let mut stopping = self.signing.stopping.clone();
+        let mut read: Option<pb::SignStreamRequest> = None;
         let mut under_way = FuturesUnordered::new();
         let mut done = VecDeque::new();
         let mut end: Option<Result<(), Status>> = None;
         let late = late(self.call.deadline.end());
         tokio::pin!(late);
-        while end.is_none() || !under_way.is_empty() || !done.is_empty() {
-            let reading = end.is_none();
-            let room = under_way.len() + done.len() < places;
+        while end.is_none() || read.is_some() || !under_way.is_empty() || !done.is_empty() {
+            let open = end.is_none();
+            let room = under_way.len() + done.len() < self.signing.settings.stream_items_max;
             tokio::select! {
                 biased;
-                () = self.answers.closed() => return,
-                () = stopped(&mut stopping), if reading => end = Some(Err(status::shutting_down())),
-                () = &mut late => {
-                    end = Some(Err(status::deadline_exceeded()));
-                    break;
-                }
+                () = self.answers.closed() => return Ok(()),
+                () = stopped(&mut stopping), if open => end = Some(Err(status::shutting_down())),
+                () = &mut late => return Err(status::deadline_exceeded()),
                 Ok(slot) = self.answers.reserve(), if !done.is_empty() => {
                     if let Some(answer) = done.pop_front() {
                         slot.send(Ok(answer));
                     }
                 }
                 Some(answer) = under_way.next() => done.push_back(answer),
-                item = items.message(), if reading && room => match item {
-                    Ok(Some(item)) => under_way.push(self.answer(item)),
+                place = self.signing.places.clone().acquire_owned(), if read.is_some() => {
+                    if let Some(item) = read.take() {
+                        under_way.push(self.answer(item, place.ok()));
+                    }
+                }
+                item = items.message(), if open && room && read.is_none() => match item {
+                    Ok(Some(item)) => read = Some(item),
                     Ok(None) => end = Some(Ok(())),
-                    Err(error) => end = Some(Err(status::foreign(&error, &self.call.id))),
+                    Err(error) => end = Some(Err(self.broken(&error))),
                 },
             }
         }
-        if let Some(Err(last)) = end {
-            // A caller that does not listen does not hear why.
-            let _ = tokio::time::timeout(LAST_WORD, self.answers.send(Err(last))).await;
+        end.unwrap_or(Ok(()))
+    }
+
+    /// Why no more items can be read. A peer that has gone away is no fault, and hears nothing.
+    fn broken(&self, error: &Status) -> Status {
+        match error.code() {
+            Code::Unknown | Code::Unavailable => Status::cancelled("the connection broke off"),
+            _ => status::foreign(error, &self.call.id),
         }
     }
 
-    async fn answer(&self, item: pb::SignStreamRequest) -> pb::SignStreamResponse {
+    /// `place` is kept until the item is answered.
+    async fn answer(
+        &self,
+        item: pb::SignStreamRequest,
+        _place: Option<OwnedSemaphorePermit>,
+    ) -> pb::SignStreamResponse {
         let deadline = self.signing.until(&self.call);
         let request_id = item.request_id;
         let request = item.request.unwrap_or_default();

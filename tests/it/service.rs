@@ -1,5 +1,11 @@
 //! The gRPC face over a real connection, as far as it goes without asking the keyring anything.
 
+#![expect(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "the helpers of tests may panic like the tests"
+)]
+
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -348,6 +354,43 @@ async fn an_item_that_is_too_large_ends_its_stream_with_the_reason() {
     assert_eq!(ended.code(), Code::ResourceExhausted, "{ended:?}");
     assert_eq!(reason(&ended), "MESSAGE_TOO_LARGE");
     server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_longer_than_all_its_bounds_is_answered_to_its_end() {
+    let server = Server::start_with(Settings {
+        stream_items_max: 1,
+        requests_max: 1,
+        ..Settings::default()
+    })
+    .await;
+    let items = (0..500).map(|at| pb::SignStreamRequest {
+        request_id: at.to_string(),
+        request: None,
+    });
+    let items: Vec<_> = items.collect();
+    let mut signing = server.signing().await;
+    let answers = signing.sign_stream(tokio_stream::iter(items)).await;
+    let answers: Vec<_> = answers.unwrap().into_inner().collect().await;
+    let ids = answers.into_iter().map(|answer| answer.unwrap().request_id);
+    assert!(
+        ids.eq((0..500).map(|at: u32| at.to_string())),
+        "one at a time, in order"
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_open_streams() {
+    let server = Server::start().await;
+    let mut signing = server.signing().await;
+    let items = tokio_stream::pending();
+    let answers = signing.sign_stream(items).await.unwrap();
+    let took = server.stop().await;
+    assert!(took < Settings::default().drain_timeout, "{took:?}");
+    let ended = answers.into_inner().message().await.unwrap_err();
+    assert_eq!(ended.code(), Code::Unavailable, "{ended:?}");
+    assert_eq!(reason(&ended), "SHUTTING_DOWN");
 }
 
 #[tokio::test]

@@ -140,7 +140,7 @@ fn table() -> Vec<(Error, Code, Reason)> {
 /// Errors that are made by the face itself.
 fn own() -> Vec<(Status, Code, Reason)> {
     use Code::{InvalidArgument, ResourceExhausted, Unavailable, Unimplemented};
-    let foreign = |code, message| super::foreign(&Status::new(code, message), REQUEST);
+    let made = |code, message| foreign(&Status::new(code, message), REQUEST);
     vec![
         (
             of_creation(from(backend::Kind::Unsupported), REQUEST),
@@ -148,32 +148,32 @@ fn own() -> Vec<(Status, Code, Reason)> {
             Reason::AlgorithmUnsupported,
         ),
         (
-            foreign(Unimplemented, ""),
+            made(Unimplemented, ""),
             Unimplemented,
             Reason::UnknownMethod,
         ),
         (
-            foreign(Unimplemented, "gzip"),
+            made(Unimplemented, "gzip"),
             Unimplemented,
             Reason::InvalidRequest,
         ),
         (
-            foreign(Code::OutOfRange, "large"),
+            made(Code::OutOfRange, "large"),
             ResourceExhausted,
             Reason::MessageTooLarge,
         ),
         (
-            foreign(Code::Internal, "decode"),
+            made(Code::Internal, "decode"),
             InvalidArgument,
             Reason::InvalidRequest,
         ),
         (
-            foreign(Code::Cancelled, "timeout"),
+            made(Code::Cancelled, "timeout"),
             Code::DeadlineExceeded,
             Reason::DeadlineExceeded,
         ),
         (
-            foreign(Code::DataLoss, SECRET),
+            made(Code::DataLoss, SECRET),
             Code::Internal,
             Reason::InternalFault,
         ),
@@ -206,7 +206,7 @@ fn every_error_has_its_code_and_its_reason() {
     for (status, code, reason) in all() {
         let info = status.get_details_error_info().expect("an ErrorInfo");
         assert_eq!(status.code(), code, "{status:?}");
-        assert_eq!(info.reason, super::super::refusal::name(reason));
+        assert_eq!(info.reason, crate::grpc::refusal::name(reason));
         assert_eq!(info.domain, "signkeep");
         assert!(!info.reason.starts_with("ERROR_REASON"));
         assert!(!status.message().is_empty());
