@@ -25,13 +25,14 @@ mod signing;
 mod status;
 mod stream;
 mod violations;
+mod watch;
 
 use crate::health::Health;
 use crate::keyring::Keyring;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::watch as signal;
 use tokio::task::JoinSet;
 
 /// What the face is built on.
@@ -115,7 +116,7 @@ pub async fn serve(
     deps: Deps,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
-    let (stop, stopping) = watch::channel(false);
+    let (stop, stopping) = signal::channel(false);
     let drain_timeout = deps.settings.drain_timeout;
     let health = deps.health.clone();
     let settings = deps.settings.clone();
@@ -140,7 +141,7 @@ pub async fn serve(
 }
 
 /// Resolves once a stop has been asked for, at once if it has been.
-async fn stopped(stopping: &mut watch::Receiver<bool>) {
+async fn stopped(stopping: &mut signal::Receiver<bool>) {
     // The sender lives as long as the face; if it is gone, so is the face.
     let _ = stopping.wait_for(|stop| *stop).await;
 }

@@ -191,3 +191,6 @@ const fn state_of(state: StateName) -> pb::KeyState {
         StateName::Destroyed => pb::KeyState::Destroyed,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,12 +4,12 @@ use super::call::{Call, about, about_key};
 use super::page;
 use super::proto as pb;
 use super::proto::key_service_server::KeyService;
-use super::stream::{self, Answers, late};
-use super::{Settings, answer, convert, status, stopped};
+use super::stream;
+use super::watch::Watcher;
+use super::{Settings, answer, convert, status};
 use crate::key::{Hold, KeySet, KeySetId, Service};
-use crate::keyring::{Changed, Context, Error, Event, Keyring, RequestId, WatchEnd};
+use crate::keyring::{Changed, Context, Error, Keyring, RequestId};
 use prost::Message;
-use std::time::Instant;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -292,49 +292,5 @@ impl KeyService for Keys {
         };
         stream::spawn(answers, call.id, watcher.follow(events));
         Ok(Response::new(received.into()))
-    }
-}
-
-/// One WatchKeys stream.
-struct Watcher {
-    keyring: Keyring,
-    stopping: watch::Receiver<bool>,
-    end: Option<Instant>,
-    answers: Answers<pb::WatchKeysResponse>,
-}
-
-impl Watcher {
-    /// Passes events on until one side ends it. An event is taken only when there is room for it,
-    /// so a slow watcher fills the keyring's queue, which is bounded, and not this one.
-    async fn follow(
-        mut self,
-        mut events: ReceiverStream<Result<Event, WatchEnd>>,
-    ) -> Result<(), Status> {
-        let late = late(self.end);
-        tokio::pin!(late);
-        loop {
-            let next = async {
-                match self.answers.reserve().await {
-                    Ok(room) => Some((room, events.next().await)),
-                    Err(_gone) => None,
-                }
-            };
-            tokio::select! {
-                biased;
-                () = stopped(&mut self.stopping) => return Err(status::shutting_down()),
-                () = &mut late => return Err(status::deadline_exceeded()),
-                () = self.answers.closed() => return Ok(()),
-                next = next => match next {
-                    None => return Ok(()),
-                    Some((room, Some(Ok(event)))) => {
-                        room.send(Ok(answer::event(&event, self.keyring.now())));
-                    }
-                    Some((_, Some(Err(WatchEnd::Lagged)))) => return Err(status::watch_lagged()),
-                    Some((_, Some(Err(WatchEnd::ShuttingDown)) | None)) => {
-                        return Err(status::shutting_down());
-                    }
-                },
-            }
-        }
     }
 }
