@@ -37,12 +37,7 @@ pub(super) struct Edge {
 impl Edge {
     /// Leads to `routes`; refuses new work once `stopping` says so.
     pub(super) fn new(routes: Routes, settings: Settings, stopping: watch::Receiver<bool>) -> Self {
-        Self {
-            routes,
-            places: Arc::new(Semaphore::new(settings.requests_max)),
-            settings,
-            stopping,
-        }
+        Self { routes, places: Arc::new(Semaphore::new(settings.requests_max)), settings, stopping }
     }
 
     /// The limits and times in force.

@@ -1,30 +1,45 @@
 //! The forms in which keys, certificates and signatures are written, for answers.
 
-use crate::jose::jwk::Jwk;
-use crate::jose::{signature, spki};
+use crate::jose::{Jwk, signature, spki};
 use crate::key::{Algorithm, Key, KeySpec, PublicKey, RsaBits};
 use crate::keyring::Error;
-use std::fmt::Display;
+use crate::x509::{self, fingerprint};
 
-/// A public key as SubjectPublicKeyInfo in PEM (RFC 7468 section 13). A key that is well-formed
-/// always has that form.
+/// An X.509 certificate in PEM (RFC 7468 section 5); empty if there is none.
+pub(super) fn certificate_pem(certificate: &[u8]) -> String {
+    if_any(certificate, x509::pem)
+}
+
+/// SHA-1 of a certificate's DER, upper-case hex; empty if there is none.
+pub(super) fn thumbprint_sha1(certificate: &[u8]) -> String {
+    if_any(certificate, fingerprint::sha1_plain)
+}
+
+/// SHA-256 of a certificate's DER, upper-case hex; empty if there is none.
+pub(super) fn thumbprint_sha256(certificate: &[u8]) -> String {
+    if_any(certificate, fingerprint::sha256_plain)
+}
+
+/// A public key as SubjectPublicKeyInfo in PEM (RFC 7468 section 13).
 pub(super) fn public_key_pem(public: &PublicKey) -> String {
+    // A public key is well-formed by construction, and so can be written.
     spki::to_pem(public).unwrap_or_default()
 }
 
 /// A key's public half as a JSON Web Key (RFC 7517).
 pub(super) fn jwk(key: &Key) -> Result<String, Error> {
-    serde_json::to_string(&Jwk::new(key)).map_err(fault)
+    serde_json::to_string(&Jwk::new(key)).map_err(|error| Error::Fault(format!("jwk: {error}")))
 }
 
 /// An ECDSA signature as DER (RFC 3279 section 2.2.3); any other is the same in both forms.
-pub(super) fn signature_der(algorithm: Algorithm, signature: Vec<u8>) -> Result<Vec<u8>, Error> {
+pub(super) fn signature_der(algorithm: Algorithm, jws: Vec<u8>) -> Result<Vec<u8>, Error> {
     match algorithm.key_spec(RsaBits::default()) {
-        KeySpec::Ec(curve) => signature::to_der(curve, &signature).map_err(fault),
-        KeySpec::Rsa(_) | KeySpec::Ed25519 => Ok(signature),
+        KeySpec::Ec(curve) => signature::to_der(curve, &jws)
+            .map_err(|error| Error::Fault(format!("signature from the backend: {error}"))),
+        KeySpec::Rsa(_) | KeySpec::Ed25519 => Ok(jws),
     }
 }
 
-fn fault(error: impl Display) -> Error {
-    Error::Fault(error.to_string())
+fn if_any(certificate: &[u8], write: impl FnOnce(&[u8]) -> String) -> String {
+    if certificate.is_empty() { String::new() } else { write(certificate) }
 }

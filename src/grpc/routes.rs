@@ -13,11 +13,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 /// The services on top of `deps`; their streams end once `stopping` says so.
 pub(super) fn routes(deps: Deps, stopping: &watch::Receiver<bool>) -> Result<Routes, Error> {
-    let Deps {
-        keyring,
-        health,
-        settings,
-    } = deps;
+    let Deps { keyring, health, settings } = deps;
     let limit = settings.message_bytes_max;
     let signing = Signing::new(keyring.clone(), settings.clone(), stopping.clone());
     let keys = Keys::new(keyring, settings, stopping.clone());
@@ -29,12 +25,10 @@ pub(super) fn routes(deps: Deps, stopping: &watch::Receiver<bool>) -> Result<Rou
     let v1 = reflection().build_v1().map_err(Error::Reflection)?;
     let v1alpha = reflection().build_v1alpha().map_err(Error::Reflection)?;
     let probe = HealthServer::new(Probe::new(health, stopping.clone()));
-    Ok(
-        Routes::new(KeyServiceServer::new(keys).max_decoding_message_size(limit))
-            .add_service(SigningServiceServer::new(signing).max_decoding_message_size(limit))
-            .add_service(probe.max_decoding_message_size(limit))
-            .add_service(v1.max_decoding_message_size(limit))
-            .add_service(v1alpha.max_decoding_message_size(limit))
-            .prepare(),
-    )
+    Ok(Routes::new(KeyServiceServer::new(keys).max_decoding_message_size(limit))
+        .add_service(SigningServiceServer::new(signing).max_decoding_message_size(limit))
+        .add_service(probe.max_decoding_message_size(limit))
+        .add_service(v1.max_decoding_message_size(limit))
+        .add_service(v1alpha.max_decoding_message_size(limit))
+        .prepare())
 }

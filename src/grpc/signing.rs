@@ -115,11 +115,7 @@ impl SigningService for Signing {
         let (call, items) = Call::open(request)?;
         let id = call.id.clone();
         let (answers, received) = mpsc::channel(ANSWERS_MAX);
-        let signer = Stream {
-            signing: self.clone(),
-            call,
-            answers: answers.clone(),
-        };
+        let signer = Stream { signing: self.clone(), call, answers: answers.clone() };
         stream::spawn(answers, id, signer.run(items));
         Ok(Response::new(received.into()))
     }

@@ -3,11 +3,9 @@
 use super::proto as pb;
 use super::stream::{Answers, late};
 use super::{answer, status, stopped};
-use crate::keyring::{Event, Keyring, WatchEnd};
+use crate::keyring::{self, Keyring, WatchEnd};
 use std::time::Instant;
 use tokio::sync::watch;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
 /// One WatchKeys stream.
@@ -25,10 +23,7 @@ pub(super) struct Watcher {
 impl Watcher {
     /// Passes events on until one side ends it. An event is taken only when there is room for it,
     /// so a slow watcher fills the keyring's queue, which is bounded, and not this one.
-    pub(super) async fn follow(
-        mut self,
-        mut events: ReceiverStream<Result<Event, WatchEnd>>,
-    ) -> Result<(), Status> {
+    pub(super) async fn follow(mut self, mut events: keyring::Watcher) -> Result<(), Status> {
         let late = late(self.end);
         tokio::pin!(late);
         loop {
@@ -45,11 +40,11 @@ impl Watcher {
                 () = self.answers.closed() => return Ok(()),
                 next = next => match next {
                     None => return Ok(()),
-                    Some((room, Some(Ok(event)))) => {
+                    Some((room, Ok(event))) => {
                         room.send(Ok(answer::event(&event, self.keyring.now())));
                     }
-                    Some((_, Some(Err(WatchEnd::Lagged)))) => return Err(status::watch_lagged()),
-                    Some((_, Some(Err(WatchEnd::ShuttingDown)) | None)) => {
+                    Some((_, Err(WatchEnd::Lagged))) => return Err(status::watch_lagged()),
+                    Some((_, Err(WatchEnd::ShuttingDown))) => {
                         return Err(status::shutting_down());
                     }
                 },

@@ -36,7 +36,7 @@ impl FromStr for RequestId {
     type Err = InvalidRequestId;
 
     fn from_str(text: &str) -> Result<Self, InvalidRequestId> {
-        let printable = text.bytes().all(|byte| (0x21..=0x7e).contains(&byte));
+        let printable = text.bytes().all(|byte| (0x20..=0x7e).contains(&byte));
         if printable && (1..=128).contains(&text.len()) {
             Ok(Self(text.to_owned()))
         } else {
@@ -47,7 +47,7 @@ impl FromStr for RequestId {
 
 /// A text that cannot be a request id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be 1 to 128 printable ASCII characters without spaces, e.g. a UUID")]
+#[error("must be 1 to 128 printable ASCII characters, e.g. a UUID")]
 pub struct InvalidRequestId;
 
 /// Whether a change is to be made or only thought out.

@@ -1,4 +1,4 @@
-//! The gRPC face over a real connection, as far as it goes without asking the keyring anything.
+//! The gRPC face over a real connection: its form, its bounds, its end.
 
 #![expect(
     clippy::expect_used,
@@ -6,6 +6,7 @@
     reason = "the helpers of tests may panic like the tests"
 )]
 
+use crate::harness::ring::World;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -13,7 +14,6 @@ use signkeep::grpc::proto::key_service_client::KeyServiceClient;
 use signkeep::grpc::proto::signing_service_client::SigningServiceClient;
 use signkeep::grpc::{self, Deps, Error, Settings, proto as pb};
 use signkeep::health::Health;
-use signkeep::keyring::Keyring;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -33,13 +33,9 @@ use tonic_types::StatusExt;
 /// No wait in these tests is longer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The one place where these tests come by a keyring; none of them gets as far as to ask it.
-fn keyring() -> Keyring {
-    Keyring::stub()
-}
-
 /// A server on a free port of loopback.
 struct Server {
+    _world: World,
     address: SocketAddr,
     health: Health,
     stop: oneshot::Sender<()>,
@@ -55,21 +51,13 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let health = Health::default();
-        let deps = Deps {
-            keyring: keyring(),
-            health: health.clone(),
-            settings,
-        };
+        let world = World::new().await;
+        let deps = Deps { keyring: world.life().await.ring, health: health.clone(), settings };
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(grpc::serve(vec![listener], deps, async {
             stopped.await.ok();
         }));
-        Self {
-            address,
-            health,
-            stop,
-            served,
-        }
+        Self { _world: world, address, health, stop, served }
     }
 
     async fn channel(&self) -> Channel {
@@ -87,9 +75,7 @@ impl Server {
 
     /// A client that, unlike tonic's, sends `grpc-timeout` without keeping to it itself.
     fn patient(&self) -> tonic::client::Grpc<Client<HttpConnector, Body>> {
-        let client = Client::builder(TokioExecutor::new())
-            .http2_only(true)
-            .build_http();
+        let client = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
         let origin = Uri::try_from(format!("http://{}", self.address)).unwrap();
         tonic::client::Grpc::with_origin(client, origin)
     }
@@ -139,10 +125,7 @@ async fn every_malformed_field_is_named_in_one_answer() {
     });
     let mut named = fields(&refused.await.unwrap_err());
     named.sort();
-    assert_eq!(
-        named,
-        ["key_set", "kid", "reason", "replace_next", "request_id"]
-    );
+    assert_eq!(named, ["key_set", "kid", "reason", "replace_next", "request_id"]);
 
     let refused = keys.list_keys(pb::ListKeysRequest {
         key_set: "default".into(),
@@ -163,9 +146,7 @@ async fn every_malformed_field_is_named_in_one_answer() {
 #[tokio::test]
 async fn the_services_own_key_sets_do_not_exist_to_callers() {
     let server = Server::start().await;
-    let asked = pb::GetKeySetRequest {
-        key_set: "signkeep-audit".into(),
-    };
+    let asked = pb::GetKeySetRequest { key_set: "signkeep-audit".into() };
     let refused = server.keys().await.get_key_set(asked).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
     assert_eq!(reason(&refused), "KEY_SET_NOT_FOUND");
@@ -213,13 +194,7 @@ async fn a_message_of_ten_megabytes_is_refused_and_the_service_goes_on() {
 #[tokio::test]
 async fn a_message_that_is_no_protobuf_is_refused() {
     let server = Server::start().await;
-    let refused = unary(
-        &server,
-        "/signkeep.v1.KeyService/Rotate",
-        "\u{7f}garbage",
-        None,
-    )
-    .await;
+    let refused = unary(&server, "/signkeep.v1.KeyService/Rotate", "\u{7f}garbage", None).await;
     assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
     assert_eq!(reason(&refused), "INVALID_REQUEST");
     server.stop().await;
@@ -228,10 +203,7 @@ async fn a_message_that_is_no_protobuf_is_refused() {
 #[tokio::test]
 async fn an_rpc_that_does_not_exist_says_so() {
     let server = Server::start().await;
-    for path in [
-        "/signkeep.v1.KeyService/Explode",
-        "/signkeep.v2.KeyService/Rotate",
-    ] {
+    for path in ["/signkeep.v1.KeyService/Explode", "/signkeep.v2.KeyService/Rotate"] {
         let refused = unary(&server, path, "", None).await;
         assert_eq!(refused.code(), Code::Unimplemented, "{path}");
         assert_eq!(reason(&refused), "UNKNOWN_METHOD");
@@ -283,11 +255,7 @@ async fn a_stream_ends_at_its_deadline() {
     request.metadata_mut().insert("grpc-timeout", timeout);
     let path = "/signkeep.v1.SigningService/SignStream".parse().unwrap();
     let codec = tonic_prost::ProstCodec::<pb::SignStreamRequest, pb::SignStreamResponse>::default();
-    let mut answers = client
-        .streaming(request, path, codec)
-        .await
-        .unwrap()
-        .into_inner();
+    let mut answers = client.streaming(request, path, codec).await.unwrap().into_inner();
     let ended = tokio::time::timeout(PATIENCE, answers.message()).await;
     let late = ended.expect("it ends").unwrap_err();
     assert_eq!(late.code(), Code::DeadlineExceeded, "{late:?}");
@@ -299,22 +267,13 @@ async fn a_stream_ends_at_its_deadline() {
 async fn one_bad_item_of_a_stream_fails_alone() {
     use pb::sign_stream_response::Outcome;
     let server = Server::start().await;
-    let wrong = pb::SignRequest {
-        key_set: "default".into(),
-        ..pb::SignRequest::default()
-    };
+    let wrong = pb::SignRequest { key_set: "default".into(), ..pb::SignRequest::default() };
     let items = ["a".to_owned(), "b".to_owned(), "é".repeat(70)].map(|request_id| {
         let request = Some(wrong.clone());
-        pb::SignStreamRequest {
-            request_id,
-            request,
-        }
+        pb::SignStreamRequest { request_id, request }
     });
     let mut signing = server.signing().await;
-    let answers = signing
-        .sign_stream(tokio_stream::iter(items))
-        .await
-        .unwrap();
+    let answers = signing.sign_stream(tokio_stream::iter(items)).await.unwrap();
     let answers: Vec<_> = answers.into_inner().collect().await;
     assert_eq!(answers.len(), 3);
     let mut ids = Vec::new();
@@ -346,10 +305,7 @@ async fn an_item_that_is_too_large_ends_its_stream_with_the_reason() {
         }),
     };
     let mut signing = server.signing().await;
-    let answers = signing
-        .sign_stream(tokio_stream::iter([item]))
-        .await
-        .unwrap();
+    let answers = signing.sign_stream(tokio_stream::iter([item])).await.unwrap();
     let ended = answers.into_inner().message().await.unwrap_err();
     assert_eq!(ended.code(), Code::ResourceExhausted, "{ended:?}");
     assert_eq!(reason(&ended), "MESSAGE_TOO_LARGE");
@@ -364,19 +320,14 @@ async fn a_stream_longer_than_all_its_bounds_is_answered_to_its_end() {
         ..Settings::default()
     })
     .await;
-    let items = (0..500).map(|at| pb::SignStreamRequest {
-        request_id: at.to_string(),
-        request: None,
-    });
+    let items =
+        (0..500).map(|at| pb::SignStreamRequest { request_id: at.to_string(), request: None });
     let items: Vec<_> = items.collect();
     let mut signing = server.signing().await;
     let answers = signing.sign_stream(tokio_stream::iter(items)).await;
     let answers: Vec<_> = answers.unwrap().into_inner().collect().await;
     let ids = answers.into_iter().map(|answer| answer.unwrap().request_id);
-    assert!(
-        ids.eq((0..500).map(|at: u32| at.to_string())),
-        "one at a time, in order"
-    );
+    assert!(ids.eq((0..500).map(|at: u32| at.to_string())), "one at a time, in order");
     server.stop().await;
 }
 
@@ -397,19 +348,12 @@ async fn a_stop_ends_open_streams() {
 async fn the_request_id_is_returned() {
     let server = Server::start().await;
     let mut request = Request::new(pb::SignRequest::default());
-    request
-        .metadata_mut()
-        .insert("x-request-id", "mine-17".parse().unwrap());
+    request.metadata_mut().insert("x-request-id", "mine-17".parse().unwrap());
     let refused = server.signing().await.sign(request).await.unwrap_err();
     assert_eq!(refused.metadata().get("x-request-id").unwrap(), "mine-17");
     let mut signing = server.signing().await;
     let anonymous = signing.sign(pb::SignRequest::default());
-    let made = anonymous
-        .await
-        .unwrap_err()
-        .metadata()
-        .get("x-request-id")
-        .cloned();
+    let made = anonymous.await.unwrap_err().metadata().get("x-request-id").cloned();
     assert_eq!(made.unwrap().len(), 32);
     server.stop().await;
 }
@@ -417,11 +361,8 @@ async fn the_request_id_is_returned() {
 #[tokio::test]
 async fn reflection_lists_the_services_in_both_versions() {
     let server = Server::start().await;
-    let expected = [
-        "grpc.health.v1.Health",
-        "signkeep.v1.KeyService",
-        "signkeep.v1.SigningService",
-    ];
+    let expected =
+        ["grpc.health.v1.Health", "signkeep.v1.KeyService", "signkeep.v1.SigningService"];
     macro_rules! listed {
         ($version:ident) => {{
             use tonic_reflection::pb::$version::server_reflection_client::ServerReflectionClient;
@@ -432,31 +373,17 @@ async fn reflection_lists_the_services_in_both_versions() {
                 message_request: Some(MessageRequest::ListServices(String::new())),
             };
             let mut client = ServerReflectionClient::new(server.channel().await);
-            let answers = client
-                .server_reflection_info(tokio_stream::iter([asked]))
-                .await;
-            let answer = answers
-                .unwrap()
-                .into_inner()
-                .message()
-                .await
-                .unwrap()
-                .unwrap();
+            let answers = client.server_reflection_info(tokio_stream::iter([asked])).await;
+            let answer = answers.unwrap().into_inner().message().await.unwrap().unwrap();
             let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
                 panic!("{answer:?}");
             };
-            list.service
-                .into_iter()
-                .map(|service| service.name)
-                .collect::<Vec<_>>()
+            list.service.into_iter().map(|service| service.name).collect::<Vec<_>>()
         }};
     }
     for names in [listed!(v1), listed!(v1alpha)] {
         for service in expected {
-            assert!(
-                names.iter().any(|name| name == service),
-                "{service} in {names:?}"
-            );
+            assert!(names.iter().any(|name| name == service), "{service} in {names:?}");
         }
     }
     server.stop().await;
@@ -477,13 +404,9 @@ async fn health_follows_the_report() {
     for service in services {
         assert_eq!(check(&mut health, service).await, ServingStatus::Serving);
     }
-    server
-        .health
-        .update(|report| report.store = Some("disk full".into()));
+    server.health.update(|report| report.store = Some("disk full".into()));
     assert_eq!(next(&mut watch).await.unwrap(), ServingStatus::NotServing);
-    let unknown = HealthCheckRequest {
-        service: "nobody".into(),
-    };
+    let unknown = HealthCheckRequest { service: "nobody".into() };
     let refused = health.check(unknown).await.unwrap_err();
     assert_eq!(refused.code(), Code::NotFound);
     drop(watch);
@@ -500,10 +423,7 @@ async fn a_stop_does_not_wait_for_silent_peers_and_watches() {
     server.make_ready();
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     let mut begun = TcpStream::connect(server.address).await.unwrap();
-    begun
-        .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        .await
-        .unwrap();
+    begun.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
     let mut health = HealthClient::new(server.channel().await);
     let mut watch = watch(&mut health, "").await;
     assert_eq!(next(&mut watch).await.unwrap(), ServingStatus::Serving);
@@ -516,37 +436,25 @@ async fn a_stop_does_not_wait_for_silent_peers_and_watches() {
     let ended = next(&mut watch).await.unwrap_err();
     assert_eq!(ended.code(), Code::Unavailable, "{ended:?}");
     assert_eq!(reason(&ended), "SHUTTING_DOWN");
-    assert_eq!(
-        silent.read(&mut [0; 8]).await.unwrap_or_default(),
-        0,
-        "closed"
-    );
+    assert_eq!(silent.read(&mut [0; 8]).await.unwrap_or_default(), 0, "closed");
     assert!(TcpStream::connect(address).await.is_err(), "nobody listens");
 }
 
 #[tokio::test]
 async fn a_call_that_does_not_end_is_dropped_when_the_time_to_drain_is_over() {
     let drain_timeout = Duration::from_millis(300);
-    let server = Server::start_with(Settings {
-        drain_timeout,
-        ..Settings::default()
-    })
-    .await;
+    let server = Server::start_with(Settings { drain_timeout, ..Settings::default() }).await;
     let mut client = server.patient();
     client.ready().await.unwrap();
     let (begun, has_begun) = oneshot::channel();
     let items = async_items(begun);
     let path = "/signkeep.v1.KeyService/Rotate".parse().unwrap();
     let codec = tonic_prost::ProstCodec::<pb::RotateRequest, pb::RotateResponse>::default();
-    let call = tokio::spawn(async move {
-        client
-            .client_streaming(Request::new(items), path, codec)
-            .await
-    });
-    tokio::time::timeout(PATIENCE, has_begun)
-        .await
-        .unwrap()
-        .unwrap();
+    let call =
+        tokio::spawn(
+            async move { client.client_streaming(Request::new(items), path, codec).await },
+        );
+    tokio::time::timeout(PATIENCE, has_begun).await.unwrap().unwrap();
     let took = server.stop().await;
     assert!(took < Duration::from_secs(5), "{took:?}");
     let dropped = tokio::time::timeout(PATIENCE, call).await.unwrap().unwrap();
@@ -562,10 +470,7 @@ async fn a_peer_that_does_not_speak_http2_is_let_go() {
     .await;
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     let mut other = TcpStream::connect(server.address).await.unwrap();
-    other
-        .write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        .await
-        .unwrap();
+    other.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     for peer in [&mut silent, &mut other] {
         let closed = tokio::time::timeout(PATIENCE, peer.read(&mut [0; 8])).await;
         assert_eq!(closed.expect("it is closed").unwrap_or_default(), 0);

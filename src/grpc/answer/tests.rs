@@ -80,11 +80,7 @@ fn a_next_key_says_when_rotate_stops_being_refused() {
 #[test]
 fn a_previous_key_says_when_revoke_stops_being_refused() {
     let previous = made(1, previous());
-    let told = key(
-        &previous,
-        &set(vec![previous.clone(), made(2, next())]),
-        at(9),
-    );
+    let told = key(&previous, &set(vec![previous.clone(), made(2, next())]), at(9));
     assert_eq!(told.state(), pb::KeyState::Previous);
     assert_eq!(told.current_since_time, on_wire(1));
     assert_eq!(told.current_until_time, on_wire(2));
@@ -97,19 +93,13 @@ fn a_previous_key_says_when_revoke_stops_being_refused() {
 
 #[test]
 fn a_revoked_and_destroyed_key_keeps_its_history() {
-    let revoked = previous()
-        .revoke(at(4), "leaked".to_owned(), at(5))
-        .unwrap();
+    let revoked = previous().revoke(at(4), "leaked".to_owned(), at(5)).unwrap();
     let told = key(&made(1, revoked.clone()), &set(vec![]), at(9));
     assert_eq!(told.state(), pb::KeyState::Revoked);
     assert_eq!(told.revoke_time, on_wire(4));
     assert_eq!(told.revoke_reason, "leaked");
     assert_eq!(told.destroy_time, None);
-    let told = key(
-        &made(1, revoked.destroy(at(6)).unwrap()),
-        &set(vec![]),
-        at(9),
-    );
+    let told = key(&made(1, revoked.destroy(at(6)).unwrap()), &set(vec![]), at(9));
     assert_eq!(told.state(), pb::KeyState::Destroyed);
     assert_eq!(told.revoke_time, on_wire(4));
     assert_eq!(told.destroy_time, on_wire(6));
@@ -131,12 +121,7 @@ fn a_certificate_is_told_as_pem_and_by_its_thumbprints() {
 #[test]
 fn a_key_set_tells_its_published_keys_in_order() {
     let retired = previous().retire(at(5), at(6)).unwrap();
-    let keys = vec![
-        made(4, retired),
-        made(3, previous()),
-        made(2, current()),
-        made(1, next()),
-    ];
+    let keys = vec![made(4, retired), made(3, previous()), made(2, current()), made(1, next())];
     let told = key_set(&set(keys), at(9));
     let states: Vec<_> = told.keys.iter().map(pb::Key::state).collect();
     use pb::KeyState::{Current, Next, Previous};
@@ -158,11 +143,7 @@ fn a_dry_rotation_has_no_next_key() {
         key_set: Arc::new(set(vec![old.clone(), made(2, current())])),
         subject: Some(old.clone()),
         replayed: false,
-        barrier: Barrier {
-            all_acknowledged: true,
-            revision: 18,
-            ..Barrier::default()
-        },
+        barrier: Barrier { all_acknowledged: true, revision: 18, ..Barrier::default() },
         caches_at_risk: vec!["a cache".to_owned()],
     };
     let told = rotated(changed, Mode::DryRun, at(9));
@@ -176,9 +157,6 @@ fn a_dry_rotation_has_no_next_key() {
 #[test]
 fn times_before_1970_count_nanoseconds_forward() {
     let before: Timestamp = "1969-12-31T23:59:58.25Z".parse().unwrap();
-    let expected = prost_types::Timestamp {
-        seconds: -2,
-        nanos: 250_000_000,
-    };
+    let expected = prost_types::Timestamp { seconds: -2, nanos: 250_000_000 };
     assert_eq!(time(before), expected);
 }

@@ -80,9 +80,7 @@ pub(super) fn approval(wrong: &mut Violations, force: bool, reason: &str) -> App
     if reason.trim().is_empty() {
         wrong.note("reason", WHY_NEEDED);
     }
-    Approval::Forced {
-        reason: reason.to_owned(),
-    }
+    Approval::Forced { reason: reason.to_owned() }
 }
 
 /// The policy with defaults for what is not set. Whether it holds together is the keyring's to say.
@@ -120,18 +118,13 @@ pub(super) fn span(
 ) -> Option<Duration> {
     let given = given?;
     let seconds = u64::try_from(given.seconds).ok();
-    let nanos = u32::try_from(given.nanos)
-        .ok()
-        .filter(|nanos| *nanos < 1_000_000_000);
+    let nanos = u32::try_from(given.nanos).ok().filter(|nanos| *nanos < 1_000_000_000);
     match both((seconds, nanos)) {
         Some((seconds, nanos)) if given.seconds <= SECONDS_MAX => {
             Some(Duration::new(seconds, nanos))
         }
         _ => {
-            wrong.note(
-                field,
-                "must be a span of time that is not negative, e.g. 900s",
-            );
+            wrong.note(field, "must be a span of time that is not negative, e.g. 900s");
             None
         }
     }
@@ -141,12 +134,8 @@ pub(super) fn span(
 /// empty text stands for the default.
 pub(super) fn is_media_type(typ: &str) -> bool {
     let restricted = |name: &str| {
-        name.bytes()
-            .next()
-            .is_some_and(|first| first.is_ascii_alphanumeric())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+        name.bytes().next().is_some_and(|first| first.is_ascii_alphanumeric())
+            && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
     };
     typ.is_empty() || typ.len() <= TYP_LEN_MAX && typ.splitn(2, '/').all(restricted)
 }

@@ -30,10 +30,7 @@ fn new_set(change: impl FnOnce(&mut pb::KeySet)) -> pb::CreateKeySetRequest {
         ..pb::KeySet::default()
     };
     change(&mut set);
-    pb::CreateKeySetRequest {
-        key_set: Some(set),
-        request_id: String::new(),
-    }
+    pb::CreateKeySetRequest { key_set: Some(set), request_id: String::new() }
 }
 
 #[test]
@@ -79,14 +76,8 @@ fn everything_that_is_wrong_with_a_new_key_set_is_said_at_once() {
         set.issuer = "no spaces".into();
         set.policy = Some(pb::Policy {
             propagation_delay: seconds(-1),
-            max_token_ttl: Some(prost_types::Duration {
-                seconds: 1,
-                nanos: -1,
-            }),
-            retention: Some(prost_types::Duration {
-                seconds: 1,
-                nanos: 1_000_000_000,
-            }),
+            max_token_ttl: Some(prost_types::Duration { seconds: 1, nanos: -1 }),
+            retention: Some(prost_types::Duration { seconds: 1, nanos: 1_000_000_000 }),
             rotation_period: seconds(i64::MAX),
             destroy_after: seconds(i64::MIN),
             rsa_bits: -2048,
@@ -176,14 +167,8 @@ fn an_update_changes_what_its_mask_names_and_nothing_else() {
 
     let (_, (whole, _)) = update(asked(&["policy"])).unwrap();
     let default = Policy::default();
-    assert_eq!(
-        whole.policy.propagation_delay,
-        Some(default.propagation_delay)
-    );
-    assert_eq!(
-        whole.policy.rotation_period,
-        Some(Some(Duration::from_secs(86_400)))
-    );
+    assert_eq!(whole.policy.propagation_delay, Some(default.propagation_delay));
+    assert_eq!(whole.policy.rotation_period, Some(Some(Duration::from_secs(86_400))));
     assert_eq!(whole.policy.rsa_bits, Some(default.rsa_bits));
 }
 
@@ -204,11 +189,7 @@ fn an_update_names_the_paths_that_it_does_not_know() {
     let Err(Error::Invalid { fields }) = update(asked) else {
         panic!("taken");
     };
-    assert!(
-        fields[1].why.ends_with(r"unknown: issuer\n, *"),
-        "{}",
-        fields[1].why
-    );
+    assert!(fields[1].why.ends_with(r"unknown: issuer\n, *"), "{}", fields[1].why);
 }
 
 #[test]
@@ -237,10 +218,7 @@ fn force_and_emergency_need_a_reason() {
     assert_eq!(urgent.emergency, Emergency::Promote);
     assert_eq!(urgent.approval, Approval::Guarded);
     revocation.replace_next = true;
-    assert_eq!(
-        revoke(revocation.clone()).unwrap().0.emergency,
-        Emergency::ReplaceNext
-    );
+    assert_eq!(revoke(revocation.clone()).unwrap().0.emergency, Emergency::ReplaceNext);
     revocation.emergency = false;
     assert_eq!(refused(revoke(revocation)), names(&["replace_next"]));
 }
@@ -295,12 +273,8 @@ fn sign_takes_a_message_or_a_digest() {
     let (message, form) = sign(asked).unwrap();
     assert!(matches!(message.input, Input::Message(bytes) if bytes.is_empty()));
     assert_eq!(form, Form::Jws);
-    let wrong = pb::SignRequest {
-        key_set: "?".into(),
-        expected_kid: "?".into(),
-        encoding: 3,
-        input: None,
-    };
+    let wrong =
+        pb::SignRequest { key_set: "?".into(), expected_kid: "?".into(), encoding: 3, input: None };
     let expected = names(&["key_set", "expected_kid", "encoding", "message"]);
     assert_eq!(refused(sign(wrong)), expected);
 }
@@ -312,6 +286,7 @@ fn sign_jwt_takes_claims_a_typ_and_a_lifetime() {
         payload: Some(Payload::ClaimsJson("{\"sub\":\"me\"}".into())),
         typ: "at+jwt".into(),
         lifetime: seconds(60),
+        header: None,
     };
     let jwt = sign_jwt(asked).unwrap();
     assert_eq!(jwt.claims, "{\"sub\":\"me\"}".as_bytes());
@@ -322,6 +297,7 @@ fn sign_jwt_takes_claims_a_typ_and_a_lifetime() {
         payload: None,
         typ: "a b".into(),
         lifetime: seconds(0),
+        header: None,
     };
     let expected = names(&["key_set", "claims", "typ", "lifetime"]);
     assert_eq!(refused(sign_jwt(wrong)), expected);
@@ -329,27 +305,10 @@ fn sign_jwt_takes_claims_a_typ_and_a_lifetime() {
 
 #[test]
 fn typ_is_a_media_type() {
-    for typ in [
-        "",
-        "JWT",
-        "at+jwt",
-        "application/at+jwt",
-        "secevent+jwt",
-        "x.y-z_1",
-    ] {
+    for typ in ["", "JWT", "at+jwt", "application/at+jwt", "secevent+jwt", "x.y-z_1"] {
         assert!(is_media_type(typ), "{typ}");
     }
-    for typ in [
-        "/",
-        "a/",
-        "/b",
-        "a/b/c",
-        "+jwt",
-        "a\"b",
-        "a\u{0}",
-        "é",
-        &"x".repeat(65),
-    ] {
+    for typ in ["/", "a/", "/b", "a/b/c", "+jwt", "a\"b", "a\u{0}", "é", &"x".repeat(65)] {
         assert!(!is_media_type(typ), "{typ}");
     }
 }
@@ -361,8 +320,5 @@ fn states_are_taken_once_each_in_the_order_asked_for() {
     let known = states(&mut wrong, &asked);
     assert_eq!(known, [StateName::Revoked, StateName::Next]);
     states(&mut wrong, &[3, 0, 99]);
-    assert_eq!(
-        refused(wrong.finish(Some(()))),
-        names(&["states[1]", "states[2]"])
-    );
+    assert_eq!(refused(wrong.finish(Some(()))), names(&["states[1]", "states[2]"]));
 }

@@ -32,11 +32,7 @@ impl Service<http::Request<Body>> for Odd {
                 _ => {
                     let told = call.caller.as_str() == "anonymous@loopback"
                         && !request.headers().contains_key("grpc-timeout");
-                    let answer = if told {
-                        status::watch_lagged
-                    } else {
-                        status::overloaded
-                    };
+                    let answer = if told { status::watch_lagged } else { status::overloaded };
                     Ok(answer().into_http())
                 }
             }
@@ -53,10 +49,7 @@ fn setting(change: impl FnOnce(&mut Settings)) -> Setting {
     let mut settings = Settings::default();
     change(&mut settings);
     let (stop, stopping) = watch::channel(false);
-    Setting {
-        edge: Edge::new(Routes::new(Odd), settings, stopping),
-        stop,
-    }
+    Setting { edge: Edge::new(Routes::new(Odd), settings, stopping), stop }
 }
 
 async fn ask(edge: &Edge, path: &str, headers: &[(&'static str, &str)]) -> (Status, String) {
@@ -79,10 +72,7 @@ async fn ask_from(
 }
 
 fn reason(status: &Status) -> String {
-    status
-        .get_details_error_info()
-        .expect("an ErrorInfo")
-        .reason
+    status.get_details_error_info().expect("an ErrorInfo").reason
 }
 
 #[tokio::test]
@@ -93,10 +83,7 @@ async fn a_call_that_hangs_is_answered_soon_after_its_deadline() {
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert_eq!(reason(&status), "DEADLINE_EXCEEDED");
     let took = started.elapsed();
-    assert!(
-        took >= Duration::from_millis(50) && took < Duration::from_secs(5),
-        "{took:?}"
-    );
+    assert!(took >= Duration::from_millis(50) && took < Duration::from_secs(5), "{took:?}");
 }
 
 #[tokio::test]
@@ -135,33 +122,17 @@ async fn a_panic_is_a_fault_of_one_call() {
 async fn errors_of_tonic_get_our_form_and_our_own_are_left_alone() {
     let Setting { edge, stop: _stop } = setting(|_| {});
     let (status, _) = ask(&edge, "/signkeep.v1.Odd/Foreign", &[]).await;
-    assert_eq!(
-        (status.code(), &*reason(&status)),
-        (Code::ResourceExhausted, "MESSAGE_TOO_LARGE")
-    );
+    assert_eq!((status.code(), &*reason(&status)), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE"));
     let (status, _) = ask(&edge, "/signkeep.v1.Nobody/Knows", &[]).await;
-    assert_eq!(
-        (status.code(), &*reason(&status)),
-        (Code::Unimplemented, "UNKNOWN_METHOD")
-    );
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unimplemented, "UNKNOWN_METHOD"));
 }
 
 #[tokio::test]
 async fn the_request_id_comes_back() {
     let Setting { edge, stop: _stop } = setting(|_| {});
-    let (_, id) = ask(
-        &edge,
-        "/signkeep.v1.Odd/Panic",
-        &[("x-request-id", "mine-1")],
-    )
-    .await;
+    let (_, id) = ask(&edge, "/signkeep.v1.Odd/Panic", &[("x-request-id", "mine-1")]).await;
     assert_eq!(id, "mine-1");
-    let (_, id) = ask(
-        &edge,
-        "/signkeep.v1.Odd/Panic",
-        &[("x-request-id", "not mine")],
-    )
-    .await;
+    let (_, id) = ask(&edge, "/signkeep.v1.Odd/Panic", &[("x-request-id", "not mine")]).await;
     assert_eq!(id.len(), 32);
 }
 
@@ -172,16 +143,9 @@ async fn no_more_calls_are_under_way_than_there_are_places() {
     let second = ask(&edge, "/signkeep.v1.Odd/Hang", &[("grpc-timeout", "100m")]);
     let ((first, _), (second, _)) = tokio::join!(first, second);
     assert_eq!(reason(&first), "DEADLINE_EXCEEDED");
-    assert_eq!(
-        (second.code(), &*reason(&second)),
-        (Code::ResourceExhausted, "OVERLOADED")
-    );
+    assert_eq!((second.code(), &*reason(&second)), (Code::ResourceExhausted, "OVERLOADED"));
     let (third, _) = ask(&edge, "/signkeep.v1.Odd/Hang", &[("grpc-timeout", "1m")]).await;
-    assert_eq!(
-        reason(&third),
-        "DEADLINE_EXCEEDED",
-        "the place was given back"
-    );
+    assert_eq!(reason(&third), "DEADLINE_EXCEEDED", "the place was given back");
 }
 
 #[tokio::test]
@@ -189,10 +153,7 @@ async fn nothing_new_begins_while_the_service_stops_but_probes_are_answered() {
     let Setting { edge, stop } = setting(|_| {});
     stop.send_replace(true);
     let (status, _) = ask(&edge, "/signkeep.v1.Odd/Hang", &[]).await;
-    assert_eq!(
-        (status.code(), &*reason(&status)),
-        (Code::Unavailable, "SHUTTING_DOWN")
-    );
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unavailable, "SHUTTING_DOWN"));
     let (status, _) = ask(&edge, "/grpc.health.v1.Health/Check", &[]).await;
     assert_eq!(status.code(), Code::Unimplemented, "it reached the routes");
 }
@@ -201,10 +162,7 @@ async fn nothing_new_begins_while_the_service_stops_but_probes_are_answered() {
 async fn a_peer_from_elsewhere_is_not_known() {
     let Setting { edge, stop: _stop } = setting(|_| {});
     let (status, _) = ask_from("192.0.2.1:9", &edge, "/signkeep.v1.Odd/Hang", &[]).await;
-    assert_eq!(
-        (status.code(), &*reason(&status)),
-        (Code::Unauthenticated, "CALLER_UNKNOWN")
-    );
+    assert_eq!((status.code(), &*reason(&status)), (Code::Unauthenticated, "CALLER_UNKNOWN"));
 }
 
 #[tokio::test]

@@ -9,12 +9,8 @@ const SECRET: &str = "the cause is for the log";
 
 /// Reasons that no case here can produce yet: they belong to callers with names and rates, and to
 /// leases.
-const LATER: [Reason; 4] = [
-    Reason::Unspecified,
-    Reason::CallerNotAllowed,
-    Reason::RateLimited,
-    Reason::LeaseExpired,
-];
+const LATER: [Reason; 4] =
+    [Reason::Unspecified, Reason::CallerNotAllowed, Reason::RateLimited, Reason::LeaseExpired];
 
 fn kid() -> Kid {
     Kid::from_thumbprint([1; 32])
@@ -52,6 +48,7 @@ fn variant(error: &Error) -> &'static str {
         Error::Disabled { .. } => "Disabled",
         Error::NoCurrentKey { .. } => "NoCurrentKey",
         Error::DeadlineExceeded { .. } => "DeadlineExceeded",
+        Error::Overloaded => "Overloaded",
         Error::Backend { source, .. } => match source.kind {
             backend::Kind::NotFound => "backend NotFound",
             backend::Kind::Unsupported => "backend Unsupported",
@@ -74,7 +71,7 @@ fn variant(error: &Error) -> &'static str {
 }
 
 /// How many names [`variant`] knows.
-const VARIANTS: usize = 37;
+const VARIANTS: usize = 38;
 
 fn from(kind: backend::Kind) -> Error {
     Error::Backend {
@@ -120,6 +117,7 @@ fn table() -> Vec<(Error, Code, Reason)> {
         (Error::Disabled { id: id() }, FailedPrecondition, Reason::KeySetDisabled),
         (Error::NoCurrentKey { id: id() }, Unavailable, Reason::NoCurrentKey),
         (Error::DeadlineExceeded { committed: true }, Code::DeadlineExceeded, Reason::DeadlineExceeded),
+        (Error::Overloaded, ResourceExhausted, Reason::Overloaded),
         (from(backend::Kind::NotFound), Internal, Reason::InternalFault),
         (from(backend::Kind::Unsupported), Internal, Reason::InternalFault),
         (from(backend::Kind::Denied), Unavailable, Reason::BackendUnavailable),
@@ -147,47 +145,15 @@ fn own() -> Vec<(Status, Code, Reason)> {
             InvalidArgument,
             Reason::AlgorithmUnsupported,
         ),
-        (
-            made(Unimplemented, ""),
-            Unimplemented,
-            Reason::UnknownMethod,
-        ),
-        (
-            made(Unimplemented, "gzip"),
-            Unimplemented,
-            Reason::InvalidRequest,
-        ),
-        (
-            made(Code::OutOfRange, "large"),
-            ResourceExhausted,
-            Reason::MessageTooLarge,
-        ),
-        (
-            made(Code::Internal, "decode"),
-            InvalidArgument,
-            Reason::InvalidRequest,
-        ),
-        (
-            made(Code::Cancelled, "timeout"),
-            Code::DeadlineExceeded,
-            Reason::DeadlineExceeded,
-        ),
-        (
-            made(Code::DataLoss, SECRET),
-            Code::Internal,
-            Reason::InternalFault,
-        ),
-        (
-            deadline_exceeded(),
-            Code::DeadlineExceeded,
-            Reason::DeadlineExceeded,
-        ),
+        (made(Unimplemented, ""), Unimplemented, Reason::UnknownMethod),
+        (made(Unimplemented, "gzip"), Unimplemented, Reason::InvalidRequest),
+        (made(Code::OutOfRange, "large"), ResourceExhausted, Reason::MessageTooLarge),
+        (made(Code::Internal, "decode"), InvalidArgument, Reason::InvalidRequest),
+        (made(Code::Cancelled, "timeout"), Code::DeadlineExceeded, Reason::DeadlineExceeded),
+        (made(Code::DataLoss, SECRET), Code::Internal, Reason::InternalFault),
+        (deadline_exceeded(), Code::DeadlineExceeded, Reason::DeadlineExceeded),
         (malformed_timeout(), InvalidArgument, Reason::InvalidRequest),
-        (
-            caller_unknown(),
-            Code::Unauthenticated,
-            Reason::CallerUnknown,
-        ),
+        (caller_unknown(), Code::Unauthenticated, Reason::CallerUnknown),
         (overloaded(), ResourceExhausted, Reason::Overloaded),
         (shutting_down(), Unavailable, Reason::ShuttingDown),
         (watch_lagged(), Code::Aborted, Reason::WatchLagged),
@@ -195,9 +161,8 @@ fn own() -> Vec<(Status, Code, Reason)> {
 }
 
 fn all() -> Vec<(Status, Code, Reason)> {
-    let translated = table()
-        .into_iter()
-        .map(|(error, code, reason)| (of(error, REQUEST), code, reason));
+    let translated =
+        table().into_iter().map(|(error, code, reason)| (of(error, REQUEST), code, reason));
     translated.chain(own()).collect()
 }
 
@@ -221,20 +186,14 @@ fn every_variant_has_a_case() {
 
 #[test]
 fn every_reason_is_given_by_some_case() {
-    let given: BTreeSet<_> = all()
-        .into_iter()
-        .map(|(.., reason)| reason as i32)
-        .collect();
+    let given: BTreeSet<_> = all().into_iter().map(|(.., reason)| reason as i32).collect();
     let later = LATER.map(|reason| reason as i32);
     let missing: Vec<_> = (0..)
         .map_while(|number| Reason::try_from(number).ok())
         .filter(|reason| !given.contains(&(*reason as i32)) && !later.contains(&(*reason as i32)))
         .collect();
     assert!(missing.is_empty(), "{missing:?}");
-    assert!(
-        later.iter().all(|reason| !given.contains(reason)),
-        "LATER is out of date"
-    );
+    assert!(later.iter().all(|reason| !given.contains(reason)), "LATER is out of date");
 }
 
 #[test]
@@ -275,11 +234,7 @@ fn a_fault_tells_nothing_but_its_request_id() {
 fn refusals_by_a_guard_name_what_stands_in_the_way() {
     for (status, code, _) in all() {
         let guard = status.get_details_precondition_failure();
-        assert_eq!(
-            guard.is_some(),
-            code == Code::FailedPrecondition,
-            "{status:?}"
-        );
+        assert_eq!(guard.is_some(), code == Code::FailedPrecondition, "{status:?}");
         if let Some(guard) = guard {
             assert_eq!(guard.violations[0].r#type, reason(&status));
         }
@@ -289,10 +244,7 @@ fn refusals_by_a_guard_name_what_stands_in_the_way() {
 #[test]
 fn malformed_fields_are_named_each() {
     let fields: Vec<_> = (0..40)
-        .map(|at| InvalidField {
-            field: format!("field{at}"),
-            why: "é".repeat(4000),
-        })
+        .map(|at| InvalidField { field: format!("field{at}"), why: "é".repeat(4000) })
         .collect();
     let status = of(Error::Invalid { fields }, REQUEST);
     let bad = status.get_details_bad_request().unwrap().field_violations;
@@ -305,11 +257,7 @@ fn malformed_fields_are_named_each() {
 fn the_variables_of_a_message_stand_in_the_metadata() {
     let wait = Duration::from_millis(61_200);
     let ready = "2026-11-23T10:00:00Z".parse().unwrap();
-    let refusal = Refusal::NextKeyNotPropagated {
-        kid: kid(),
-        ready,
-        wait,
-    };
+    let refusal = Refusal::NextKeyNotPropagated { kid: kid(), ready, wait };
     let status = of(refusal.into(), REQUEST);
     let metadata = status.get_details_error_info().unwrap().metadata;
     assert_eq!(metadata["kid"], kid().to_string());
@@ -318,13 +266,7 @@ fn the_variables_of_a_message_stand_in_the_metadata() {
     let retry = status.get_details_retry_info().unwrap();
     assert_eq!(retry.retry_delay, Some(Duration::from_secs(62)));
 
-    let changed = of(
-        Refusal::Changed {
-            current: Some(kid()),
-        }
-        .into(),
-        REQUEST,
-    );
+    let changed = of(Refusal::Changed { current: Some(kid()) }.into(), REQUEST);
     let metadata = changed.get_details_error_info().unwrap().metadata;
     assert_eq!(metadata["current_kid"], kid().to_string());
 
