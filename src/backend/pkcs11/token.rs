@@ -1,0 +1,499 @@
+//! One token: how it is found, logged in to, and brought back when it fails.
+//!
+//! Login state belongs to the process, so there is one login for all sessions, made through an
+//! *anchor* session that stays open for as long as the token is linked: were the last session
+//! closed, everyone would be logged out and every private handle invalid.
+//!
+//! All work in the module goes through [`Token::run`], which applies the cure for what went wrong:
+//! first a gentle one (another session, another login), then one re-initialisation, then it gives
+//! up. Both happen at most once for a piece of work, and a re-initialisation at most once a
+//! [`REST`], so that a token which fails every call is not made to fail faster.
+
+use super::error::{Cure, Fault, from_cryptoki, name, refuses_pin};
+use super::mechanism::Offer;
+use super::module::Module;
+use super::pin::{self, Desk};
+use super::seat::{Access, Occupant, Seat};
+use crate::backend::{Error, Kind};
+use arc_swap::ArcSwapOption;
+use cryptoki::error::{Error as Answer, RvError};
+use cryptoki::session::{SessionState, UserType};
+use cryptoki::slot::{Slot, TokenInfo};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// The shortest time between two re-initialisations that nobody asked for.
+pub(super) const REST: Duration = Duration::from_secs(1);
+
+/// The same when sessions of others on this module would be closed for a token that is not there.
+const REST_OF_OTHERS: Duration = Duration::from_secs(60);
+
+/// How long connecting waits for a re-initialisation by another backend.
+const ENTER_TIMEOUT: Duration = Duration::from_secs(30);
+
+const BACKOFF_MIN: Duration = Duration::from_millis(100);
+const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// Names a token; never by slot number, which changes from one start to the next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenSelector {
+    /// By CKA label, which must be that of one token only.
+    Label(String),
+    /// By serial number.
+    Serial(String),
+}
+
+impl TokenSelector {
+    /// Whether `token` is the one that is named.
+    pub(super) fn matches(&self, token: &TokenInfo) -> bool {
+        match self {
+            Self::Label(label) => token.token_initialized() && token.label() == label,
+            Self::Serial(serial) => token.token_initialized() && token.serial_number() == serial,
+        }
+    }
+}
+
+impl fmt::Display for TokenSelector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Label(label) => write!(f, "with the label {label:?}"),
+            Self::Serial(serial) => write!(f, "with the serial number {serial:?}"),
+        }
+    }
+}
+
+/// Whether to try at once or to keep to the pause that follows a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// Answer with the last failure until its pause is over.
+    KeepPause,
+    /// Try now.
+    TryNow,
+}
+
+/// Whether a PIN may be tried that the token has refused before, or that may be its last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Caution {
+    Careful,
+    /// An operator has asked for it.
+    Asked,
+}
+
+/// A token that is present and logged in to, in one generation of its module.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) slot: Slot,
+    pub(super) generation: u64,
+    pub(super) offer: Offer,
+}
+
+#[derive(Debug)]
+pub(super) struct Token {
+    module: Arc<Module>,
+    selector: TokenSelector,
+    pin_file: PathBuf,
+    memory: Desk,
+    anchor: Arc<Seat>,
+    link: ArcSwapOption<Link>,
+    attempts: Mutex<Attempts>,
+}
+
+/// What became of the attempts to link the token. Its lock is held while one is under way, so that
+/// there is one at a time; never taken by someone who is inside the module.
+#[derive(Debug, Default)]
+struct Attempts {
+    failures: u32,
+    failed: Option<(Kind, &'static str, String)>,
+    not_before: Option<Instant>,
+    /// The hash of a PIN that was refused, in case the memory loses it.
+    refused: Option<String>,
+}
+
+impl Token {
+    pub(super) fn new(
+        module: Arc<Module>,
+        selector: TokenSelector,
+        pin_file: PathBuf,
+        memory: Desk,
+    ) -> Self {
+        Self {
+            anchor: Seat::new(&module, Access::ReadOnly),
+            module,
+            selector,
+            pin_file,
+            memory,
+            link: ArcSwapOption::empty(),
+            attempts: Mutex::default(),
+        }
+    }
+
+    /// What the token offered when it was last linked, in whatever generation.
+    pub(super) fn last_link(&self) -> Option<Arc<Link>> {
+        self.link.load_full()
+    }
+
+    /// The anchor session's seat.
+    pub(super) fn anchor(&self) -> &Arc<Seat> {
+        &self.anchor
+    }
+
+    /// Does `work` in a session of `seat`, and does it again after curing what can be cured.
+    pub(super) fn run<T>(
+        &self,
+        seat: &Seat,
+        deadline: Instant,
+        patience: Patience,
+        mut work: impl FnMut(&mut Occupant, &Link) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        let (mut soft, mut hard) = (false, false);
+        loop {
+            if Instant::now() >= deadline {
+                return Err(late());
+            }
+            let link = self.connected(patience)?;
+            let fault = match self.attempt(&link, seat, deadline, |occupant| work(occupant, &link))
+            {
+                Ok(done) => return Ok(done),
+                // Re-initialised by someone else between connecting and entering.
+                Err(_) if self.module.generation() != link.generation => continue,
+                Err(fault) => fault,
+            };
+            let cure = fault.cure();
+            if cure != Cure::None {
+                tracing::debug!(?cure, ?fault, "a call into the PKCS#11 module failed");
+            }
+            match cure {
+                Cure::None => return Err(fault.into_error()),
+                // The seat was emptied when the call failed.
+                Cure::NewSession | Cure::OnceMore if !soft => soft = true,
+                Cure::Login if !soft => {
+                    soft = true;
+                    self.log_in_again(link.generation)?;
+                }
+                _ if hard => return Err(fault.into_error()),
+                // As fresh as it could be made.
+                Cure::Confirm if matches!(fault, Fault::Empty) && self.module.age() < REST => {
+                    return Err(fault.into_error());
+                }
+                _ => {
+                    hard = true;
+                    self.heal(link.generation, &fault)?;
+                }
+            }
+        }
+    }
+
+    /// Does `work` in a session of `seat` once, whatever comes of it.
+    pub(super) fn attempt<T>(
+        &self,
+        link: &Link,
+        seat: &Seat,
+        deadline: Instant,
+        work: impl FnOnce(&mut Occupant) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let inside = self.module.enter(deadline)?;
+        if inside.generation() != link.generation {
+            return Err(out("C_Initialize", "the module was re-initialised meanwhile").into());
+        }
+        seat.with(&inside, link.slot, work)
+    }
+
+    /// The link, made if there is none.
+    pub(super) fn connected(&self, patience: Patience) -> Result<Arc<Link>, Error> {
+        if let Some(link) = self.link_now() {
+            return Ok(link);
+        }
+        let mut attempts = self.lock();
+        self.connect(&mut attempts, patience)
+    }
+
+    /// C_Finalize, C_Initialize and login, if the module is still in generation `seen`; refused if
+    /// that was done less than a [`REST`] ago.
+    pub(super) fn heal(&self, seen: u64, fault: &Fault) -> Result<(), Error> {
+        let mut attempts = self.lock();
+        if self.module.generation() == seen {
+            if self.module.age() < REST {
+                return Err(out(
+                    "C_Initialize",
+                    "the token fails although it was just re-initialised",
+                ));
+            }
+            tracing::warn!(cause = ?fault, "re-initialising the PKCS#11 module");
+        }
+        self.renew(&mut attempts, seen)
+    }
+
+    /// C_Finalize, C_Initialize and login, at once.
+    pub(super) fn reinitialise(&self) -> Result<(), Error> {
+        let mut attempts = self.lock();
+        self.renew(&mut attempts, self.module.generation())
+    }
+
+    /// Forgets that the PIN was refused, and tries it once.
+    pub(super) fn retry_pin(&self) -> Result<(), Error> {
+        let mut attempts = self.lock();
+        let result = self.link(&mut attempts, Caution::Asked);
+        self.note(&mut attempts, result).map(|_| ())
+    }
+
+    /// Ends the link: the anchor session is closed, and with the last session the login ends.
+    pub(super) fn unlink(&self) {
+        let _attempts = self.lock();
+        self.link.store(None);
+        if let Err(error) = self.anchor.leave() {
+            tracing::warn!(%error, "the anchor session could not be closed");
+        }
+    }
+
+    fn link_now(&self) -> Option<Arc<Link>> {
+        self.link
+            .load_full()
+            .filter(|link| link.generation == self.module.generation())
+    }
+
+    fn renew(&self, attempts: &mut Attempts, seen: u64) -> Result<(), Error> {
+        match self.module.reinitialise(seen) {
+            Ok(_) => self.connect(attempts, Patience::TryNow).map(|_| ()),
+            Err(error) => self.note(attempts, Err(error)).map(|_| ()),
+        }
+    }
+
+    fn connect(&self, attempts: &mut Attempts, patience: Patience) -> Result<Arc<Link>, Error> {
+        if let Some(link) = self.link_now() {
+            return Ok(link);
+        }
+        if let (Patience::KeepPause, Some((kind, op, message)), Some(not_before)) =
+            (patience, &attempts.failed, attempts.not_before)
+            && Instant::now() < not_before
+        {
+            return Err(Error::new(*kind, op, message.clone()));
+        }
+        let result = self.link(attempts, Caution::Careful);
+        self.note(attempts, result)
+    }
+
+    fn log_in_again(&self, seen: u64) -> Result<(), Error> {
+        let mut attempts = self.lock();
+        if self.module.generation() != seen {
+            return Ok(());
+        }
+        let result = self.link(&mut attempts, Caution::Careful);
+        self.note(&mut attempts, result).map(|_| ())
+    }
+
+    /// Keeps what came of an attempt, and says it once.
+    fn note(
+        &self,
+        attempts: &mut Attempts,
+        result: Result<Link, Error>,
+    ) -> Result<Arc<Link>, Error> {
+        match result {
+            Ok(link) => {
+                if attempts.failures > 0 {
+                    tracing::info!(token = %self.selector, "the token is back");
+                }
+                attempts.failures = 0;
+                attempts.failed = None;
+                attempts.not_before = None;
+                let link = Arc::new(link);
+                self.link.store(Some(Arc::clone(&link)));
+                Ok(link)
+            }
+            Err(error) => {
+                if attempts.failures == 0 {
+                    tracing::error!(token = %self.selector, %error, "the token is out");
+                }
+                let pause = BACKOFF_MIN.saturating_mul(1 << attempts.failures.min(10));
+                attempts.failures = attempts.failures.saturating_add(1);
+                attempts.not_before = Some(Instant::now() + pause.min(BACKOFF_MAX));
+                attempts.failed = Some((error.kind, error.op, error.message.clone()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds the token and logs in.
+    fn link(&self, attempts: &mut Attempts, caution: Caution) -> Result<Link, Error> {
+        self.module.ensure_initialised()?;
+        let found = match self.select()? {
+            Some(found) => found,
+            None => {
+                // A module may look for tokens only when it is initialised.
+                let rest = match self.module.is_idle() {
+                    true => REST,
+                    false => REST_OF_OTHERS,
+                };
+                if self.module.age() >= rest {
+                    self.module.reinitialise(self.module.generation())?;
+                }
+                self.select()?.ok_or_else(|| {
+                    out(
+                        "C_GetSlotList",
+                        format!("there is no token {} in the module's slots", self.selector),
+                    )
+                })?
+            }
+        };
+        self.log_in(attempts, &found, caution)?;
+        Ok(found.link)
+    }
+
+    fn select(&self) -> Result<Option<Found>, Error> {
+        let inside = self.module.enter(Instant::now() + ENTER_TIMEOUT)?;
+        let pkcs11 = inside.pkcs11();
+        let fail = |error: Answer| from_cryptoki(&error);
+        let mut found = None;
+        for slot in pkcs11.get_slots_with_token().map_err(fail)? {
+            let info = match pkcs11.get_token_info(slot) {
+                Ok(info) if self.selector.matches(&info) => info,
+                Ok(_) => continue,
+                Err(error) => {
+                    tracing::debug!(slot = slot.id(), %error, "a slot does not describe its token");
+                    continue;
+                }
+            };
+            if found.is_some() {
+                return Err(Error::new(
+                    Kind::Inconsistent,
+                    "C_GetTokenInfo",
+                    format!(
+                        "two tokens are there {}; name the one that is meant by its serial number",
+                        self.selector
+                    ),
+                ));
+            }
+            found = Some(Found {
+                link: Link {
+                    slot,
+                    generation: inside.generation(),
+                    offer: Offer::of(pkcs11, slot).map_err(fail)?,
+                },
+                info,
+            });
+        }
+        Ok(found)
+    }
+
+    /// Logs in through the anchor, unless that is done. A PIN that was refused is not tried again.
+    fn log_in(
+        &self,
+        attempts: &mut Attempts,
+        found: &Found,
+        caution: Caution,
+    ) -> Result<(), Error> {
+        let serial = found.info.serial_number();
+        if self.is_logged_in(&found.link)? {
+            return Ok(());
+        }
+        let denied = |message: String| Error::new(Kind::Denied, "C_Login", message);
+        let file = self.pin_file.display();
+        if found.info.user_pin_locked() {
+            return Err(denied(
+                "the token has locked its user PIN; its security officer must set it again".into(),
+            ));
+        }
+        if found.info.user_pin_final_try() && caution == Caution::Careful {
+            return Err(denied(format!(
+                "another wrong PIN would lock the token: make sure that {file} is right, \
+                 then run `signkeep doctor --retry-pin`"
+            )));
+        }
+        let pin = pin::read(&self.pin_file)?;
+        if caution == Caution::Asked {
+            attempts.refused = None;
+            self.memory.forget(serial)?;
+        }
+        let remembered = self.memory.refused(serial)?;
+        let is_refused = |hash: &Option<String>| {
+            hash.as_ref()
+                .is_some_and(|hash| pin::is_hash_of(hash, &pin))
+        };
+        if is_refused(&remembered) || is_refused(&attempts.refused) {
+            return Err(denied(format!(
+                "the token has refused the PIN in {file} before, so it is not tried again: \
+                 put the right one there, or run `signkeep doctor --retry-pin`"
+            )));
+        }
+        let login = self.attempt(
+            &found.link,
+            &self.anchor,
+            Instant::now() + ENTER_TIMEOUT,
+            |anchor| match anchor.session.login(UserType::User, Some(&pin)) {
+                Err(Answer::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+                answer => Ok(answer?),
+            },
+        );
+        match login {
+            Ok(()) => {
+                attempts.refused = None;
+                if remembered.is_some()
+                    && let Err(error) = self.memory.forget(serial)
+                {
+                    tracing::warn!(%error, "a PIN that is out of date stays remembered as refused");
+                }
+                Ok(())
+            }
+            Err(Fault::Token(Answer::Pkcs11(code, _))) if refuses_pin(code) => {
+                let hash = pin::hash(&pin)?;
+                attempts.refused = Some(hash.clone());
+                if let Err(error) = self.memory.remember(serial, hash) {
+                    tracing::error!(%error, "a refused PIN could not be remembered across restarts");
+                }
+                Err(denied(format!(
+                    "the token refused the PIN in {file} ({}); it is not tried again until the file \
+                     changes or `signkeep doctor --retry-pin` says so",
+                    name(code)
+                )))
+            }
+            Err(fault) => Err(fault.into_error()),
+        }
+    }
+
+    /// Whether the process is logged in to the token as its user.
+    fn is_logged_in(&self, link: &Link) -> Result<bool, Error> {
+        let ask = || {
+            self.attempt(
+                link,
+                &self.anchor,
+                Instant::now() + ENTER_TIMEOUT,
+                |anchor| Ok(is_user(anchor.session.get_session_info()?.session_state())),
+            )
+        };
+        match ask() {
+            // The anchor itself was gone; the second time it is a new one.
+            Err(fault) if fault.cure() == Cure::NewSession => ask(),
+            answer => answer,
+        }
+        .map_err(Fault::into_error)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Attempts> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Debug)]
+struct Found {
+    link: Link,
+    info: TokenInfo,
+}
+
+/// Whether a session in that state can use private keys.
+pub(super) const fn is_user(state: SessionState) -> bool {
+    matches!(state, SessionState::RoUser | SessionState::RwUser)
+}
+
+/// The answer when a deadline has passed.
+pub(super) fn late() -> Error {
+    Error::new(
+        Kind::Late,
+        "PKCS#11",
+        "the deadline passed before the token was done",
+    )
+}
+
+fn out(op: &'static str, message: impl Into<String>) -> Error {
+    Error::new(Kind::Unavailable, op, message)
+}
