@@ -1,6 +1,3 @@
-//! What tests share.
+//! What the tests share.
 
-pub(crate) mod fuse;
-pub(crate) mod memory;
-pub(crate) mod ring;
-pub mod store;
+pub mod softhsm;

@@ -1,0 +1,272 @@
+//! A SoftHSM of a test's own.
+//!
+//! SoftHSM finds its tokens through an environment variable, PKCS#11 state belongs to the process,
+//! and one test re-initialises the module under everyone's feet. So each such test runs in a process
+//! of its own: [`isolated`] starts this test binary again, for that one test, with a fresh token
+//! directory.
+
+use async_trait::async_trait;
+use secrecy::SecretString;
+use signkeep::backend::PinMemory;
+use signkeep::backend::pkcs11::{Pkcs11Backend, Settings, TokenSelector, provision};
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// The user PIN of a provisioned token.
+pub const PIN: &str = "4711-user";
+/// Its security officer's PIN.
+pub const SO_PIN: &str = "0815-officer";
+/// Its label.
+pub const LABEL: &str = "signkeep test";
+
+const MARK: &str = "SIGNKEEP_TEST_TOKEN_ROOT";
+const TIMEOUT: Duration = Duration::from_secs(180);
+
+/// Where SoftHSM's library is: `SOFTHSM2_MODULE`, or where distributions put it.
+pub fn module() -> PathBuf {
+    let usual = [
+        "/usr/lib/softhsm/libsofthsm2.so",
+        "/usr/lib64/softhsm/libsofthsm2.so",
+        "/usr/lib64/pkcs11/libsofthsm2.so",
+        "/usr/local/lib/softhsm/libsofthsm2.so",
+        "/opt/homebrew/lib/softhsm/libsofthsm2.so",
+    ];
+    match std::env::var_os("SOFTHSM2_MODULE") {
+        Some(path) => path.into(),
+        None => usual
+            .into_iter()
+            .map(PathBuf::from)
+            .find(|path| path.exists())
+            .expect("SoftHSM is not installed: ./tests/run installs it"),
+    }
+}
+
+/// A directory with SoftHSM's configuration, its tokens and a PIN file.
+pub struct Softhsm {
+    root: PathBuf,
+}
+
+impl Softhsm {
+    /// Makes the directory's content.
+    fn lay(root: &Path) {
+        std::fs::create_dir(root.join("tokens")).unwrap();
+        std::fs::write(
+            root.join("softhsm2.conf"),
+            format!(
+                "directories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\n",
+                root.join("tokens").display()
+            ),
+        )
+        .unwrap();
+    }
+
+    /// The token directory.
+    pub fn tokens(&self) -> PathBuf {
+        self.root.join("tokens")
+    }
+
+    /// The configuration that `SOFTHSM2_CONF` names.
+    pub fn conf(&self) -> PathBuf {
+        self.root.join("softhsm2.conf")
+    }
+
+    /// The PIN file.
+    pub fn pin_file(&self) -> PathBuf {
+        self.root.join("pin")
+    }
+
+    /// Writes the PIN file, mode 0600.
+    pub fn write_pin(&self, pin: &str) {
+        std::fs::write(self.pin_file(), pin).unwrap();
+        std::fs::set_permissions(self.pin_file(), std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    /// Makes the token [`LABEL`] and the PIN file for it.
+    pub fn provision(&self) {
+        let (so_pin, pin) = (SecretString::from(SO_PIN), SecretString::from(PIN));
+        provision(&module(), LABEL, &so_pin, &pin).unwrap();
+        self.write_pin(PIN);
+    }
+
+    /// Settings for the token [`LABEL`], two signers and room for 64.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            name: "token".parse().unwrap(),
+            module: module(),
+            token: TokenSelector::Label(LABEL.to_owned()),
+            pin_file: self.pin_file(),
+            workers: 2,
+            queue_max: 64,
+        }
+    }
+
+    /// Opens a backend with those settings.
+    pub async fn open(&self, memory: &Arc<Memory>) -> Pkcs11Backend {
+        Pkcs11Backend::open(self.settings(), memory.clone())
+            .await
+            .unwrap()
+    }
+
+    /// Runs `softhsm2-util` on the same token directory, as another process would use it.
+    pub fn util(&self, arguments: &[&str]) {
+        let output = Command::new("softhsm2-util")
+            .args(arguments)
+            .env("SOFTHSM2_CONF", self.conf())
+            .output()
+            .expect("softhsm2-util is installed beside SoftHSM");
+        assert!(
+            output.status.success(),
+            "softhsm2-util: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
+}
+
+/// Runs `test` in a process of its own with a fresh token directory; `name` is the test's full
+/// name, e.g. `hazards::a_stale_handle`.
+pub fn isolated(name: &str, test: impl FnOnce(&Softhsm)) {
+    if let Some(root) = std::env::var_os(MARK) {
+        test(&Softhsm { root: root.into() });
+        return;
+    }
+    let dir = temp_dir();
+    Softhsm::lay(dir.path());
+    again(name, dir.path(), &[]);
+}
+
+/// Starts this binary again for the test `name` alone, on the token directory at `root`; panics
+/// unless exactly that test ran and passed.
+fn again(name: &str, root: &Path, environment: &[(&str, &str)]) {
+    let log = root.join("log");
+    let out = std::fs::File::create(&log).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", name, "--nocapture", "--test-threads=1"])
+        .env("SOFTHSM2_CONF", root.join("softhsm2.conf"))
+        .env(MARK, root)
+        .envs(environment.iter().copied())
+        .stdin(Stdio::null())
+        .stdout(out.try_clone().unwrap())
+        .stderr(out)
+        .spawn()
+        .unwrap();
+    let status = wait(&mut child);
+    let mut text = String::new();
+    std::fs::File::open(&log)
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    let Some(status) = status else {
+        panic!("{name} was not done after {TIMEOUT:?}:\n{text}");
+    };
+    assert!(
+        status.success(),
+        "{name} in its own process: {status}\n{text}"
+    );
+    assert!(
+        text.contains("1 passed"),
+        "{name} is not the name of one test:\n{text}"
+    );
+}
+
+fn wait(child: &mut std::process::Child) -> Option<std::process::ExitStatus> {
+    let deadline = Instant::now() + TIMEOUT;
+    while Instant::now() < deadline {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        std::thread::park_timeout(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
+/// On a memory file system if there is one: SoftHSM syncs every object to disk.
+fn temp_dir() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => tempfile::tempdir_in(memory).unwrap(),
+        false => tempfile::tempdir().unwrap(),
+    }
+}
+
+/// A runtime for the test's own process.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+        .block_on(future)
+}
+
+/// Asks `condition` until it holds; panics if it does not within 20 s.
+pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A [`PinMemory`] that counts, and that can be made to fail.
+#[derive(Debug, Default)]
+pub struct Memory(Mutex<Remembered>);
+
+#[derive(Debug, Default)]
+struct Remembered {
+    hashes: HashMap<String, String>,
+    remembered: usize,
+    out: Option<String>,
+}
+
+impl Memory {
+    /// How often a refused PIN was remembered.
+    pub fn refusals(&self) -> usize {
+        self.0.lock().unwrap().remembered
+    }
+
+    /// What is remembered of any token.
+    pub fn hashes(&self) -> Vec<String> {
+        self.0.lock().unwrap().hashes.values().cloned().collect()
+    }
+
+    /// Makes every call fail, or work again.
+    pub fn fail(&self, why: Option<&str>) {
+        self.0.lock().unwrap().out = why.map(str::to_owned);
+    }
+
+    fn ask<T>(&self, ask: impl FnOnce(&mut Remembered) -> T) -> Result<T, String> {
+        let mut remembered = self.0.lock().unwrap();
+        match &remembered.out {
+            Some(why) => Err(why.clone()),
+            None => Ok(ask(&mut remembered)),
+        }
+    }
+}
+
+#[async_trait]
+impl PinMemory for Memory {
+    async fn refused(&self, token: &str) -> Result<Option<String>, String> {
+        self.ask(|memory| memory.hashes.get(token).cloned())
+    }
+
+    async fn remember(&self, token: &str, hash: &str) -> Result<(), String> {
+        self.ask(|memory| {
+            memory.remembered += 1;
+            memory.hashes.insert(token.to_owned(), hash.to_owned());
+        })
+    }
+
+    async fn forget(&self, token: &str) -> Result<(), String> {
+        self.ask(|memory| {
+            memory.hashes.remove(token);
+        })
+    }
+}
