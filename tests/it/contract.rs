@@ -1,4 +1,4 @@
 //! One suite a port; every adapter passes it.
 
-mod backend;
+pub mod backend;
 mod store;

@@ -26,6 +26,7 @@ pub const SO_PIN: &str = "0815-officer";
 pub const LABEL: &str = "signkeep test";
 
 const MARK: &str = "SIGNKEEP_TEST_TOKEN_ROOT";
+const ROLE: &str = "SIGNKEEP_TEST_ROLE";
 const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Where SoftHSM's library is: `SOFTHSM2_MODULE`, or where distributions put it.
@@ -71,11 +72,6 @@ impl Softhsm {
         self.root.join("tokens")
     }
 
-    /// The configuration that `SOFTHSM2_CONF` names.
-    pub fn conf(&self) -> PathBuf {
-        self.root.join("softhsm2.conf")
-    }
-
     /// The PIN file.
     pub fn pin_file(&self) -> PathBuf {
         self.root.join("pin")
@@ -113,18 +109,15 @@ impl Softhsm {
             .unwrap()
     }
 
-    /// Runs `softhsm2-util` on the same token directory, as another process would use it.
-    pub fn util(&self, arguments: &[&str]) {
-        let output = Command::new("softhsm2-util")
-            .args(arguments)
-            .env("SOFTHSM2_CONF", self.conf())
-            .output()
-            .expect("softhsm2-util is installed beside SoftHSM");
-        assert!(
-            output.status.success(),
-            "softhsm2-util: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+    /// Runs the test `name` once more, in another process on the same token directory, where
+    /// [`Softhsm::role`] is `role`; panics unless it passes there.
+    pub fn elsewhere(&self, name: &str, role: &str) {
+        again(name, &self.root, role);
+    }
+
+    /// The part that this process plays; empty for the test itself.
+    pub fn role(&self) -> String {
+        std::env::var(ROLE).unwrap_or_default()
     }
 }
 
@@ -137,19 +130,19 @@ pub fn isolated(name: &str, test: impl FnOnce(&Softhsm)) {
     }
     let dir = temp_dir();
     Softhsm::lay(dir.path());
-    again(name, dir.path(), &[]);
+    again(name, dir.path(), "");
 }
 
 /// Starts this binary again for the test `name` alone, on the token directory at `root`; panics
 /// unless exactly that test ran and passed.
-fn again(name: &str, root: &Path, environment: &[(&str, &str)]) {
-    let log = root.join("log");
+fn again(name: &str, root: &Path, role: &str) {
+    let log = root.join(format!("log-{role}"));
     let out = std::fs::File::create(&log).unwrap();
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", name, "--nocapture", "--test-threads=1"])
         .env("SOFTHSM2_CONF", root.join("softhsm2.conf"))
         .env(MARK, root)
-        .envs(environment.iter().copied())
+        .env(ROLE, role)
         .stdin(Stdio::null())
         .stdout(out.try_clone().unwrap())
         .stderr(out)
