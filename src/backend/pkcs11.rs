@@ -40,10 +40,11 @@ use super::{Backend, Error, Input, KeyRef, Kind, Listed, Material, ObjectRef, Or
 use crate::key::{Algorithm, BackendName, KeySpec, MaterialId};
 use async_trait::async_trait;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 /// The most signers that a backend has.
@@ -64,6 +65,9 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long stopping waits for the calls that are under way.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same when a backend is dropped without having been stopped.
+const DROP_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Which token, and how to use it.
 #[derive(Clone, Debug)]
@@ -89,7 +93,7 @@ pub struct Pkcs11Backend {
     name: BackendName,
     shared: Arc<Shared>,
     seats: Vec<Arc<Seat>>,
-    /// Closes when the last thread has ended.
+    /// Disconnected when the last thread has ended; taken by who waits for that.
     ended: Mutex<Option<mpsc::Receiver<()>>>,
 }
 
@@ -122,9 +126,8 @@ impl Pkcs11Backend {
             signing: Queue::new(queue_max),
             management: Queue::new(MANAGEMENT_QUEUE_MAX),
             busy: AtomicUsize::new(0),
-            has_keys: AtomicBool::new(false),
         });
-        let (alive, ended) = mpsc::channel(1);
+        let (alive, ended) = mpsc::channel();
         let mut backend = Self {
             name,
             shared,
@@ -177,6 +180,14 @@ impl Pkcs11Backend {
     /// How many signatures wait for a signer now.
     pub fn queue_depth(&self) -> usize {
         self.shared.signing.len()
+    }
+
+    /// Takes no more work; answers what is to be waited for, once.
+    fn close(&self) -> Option<mpsc::Receiver<()>> {
+        self.shared.signing.close();
+        self.shared.management.close();
+        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        ended.take()
     }
 
     fn spawn(
@@ -331,31 +342,28 @@ impl Backend for Pkcs11Backend {
     }
 
     async fn stop(&self) {
-        self.shared.signing.close();
-        self.shared.management.close();
-        let ended = {
-            let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-            ended.take()
-        };
-        let Some(mut ended) = ended else {
+        let Some(ended) = self.close() else {
             return;
         };
-        let all_ended = tokio::time::timeout(STOP_TIMEOUT, ended.recv());
-        if all_ended.await.is_err() {
-            tracing::warn!(backend = %self.name, "a call into the PKCS#11 module has not returned");
-            return;
-        }
         let shared = Arc::clone(&self.shared);
-        if let Err(error) = tokio::task::spawn_blocking(move || shared.token.unlink()).await {
+        let stopping =
+            tokio::task::spawn_blocking(move || match ended.recv_timeout(STOP_TIMEOUT) {
+                Err(RecvTimeoutError::Disconnected) => shared.token.unlink(),
+                _ => tracing::warn!("a call into the PKCS#11 module has not returned"),
+            });
+        if let Err(error) = stopping.await {
             tracing::warn!(backend = %self.name, %error, "the token was not logged out of");
         }
     }
 }
 
 impl Drop for Pkcs11Backend {
+    /// Waits for the threads, if [`Backend::stop`] has not: a module that is being called while the
+    /// process exits crashes it.
     fn drop(&mut self) {
-        self.shared.signing.close();
-        self.shared.management.close();
+        if let Some(ended) = self.close() {
+            let _ = ended.recv_timeout(DROP_TIMEOUT);
+        }
     }
 }
 

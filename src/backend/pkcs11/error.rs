@@ -26,8 +26,6 @@ pub(super) enum Fault {
     Token(cryptoki::error::Error),
     /// A search came out empty for a key that should be there.
     Absent,
-    /// The token shows no object at all, which may be so.
-    Empty,
     /// Something that we found out ourselves, and that trying again will not change.
     Ours(Error),
 }
@@ -67,7 +65,7 @@ impl Fault {
     pub(super) fn cure(&self) -> Cure {
         match self {
             Self::Token(cryptoki::error::Error::Pkcs11(code, _)) => cure(*code),
-            Self::Absent | Self::Empty => Cure::Confirm,
+            Self::Absent => Cure::Confirm,
             Self::Token(_) | Self::Ours(_) => Cure::None,
         }
     }
@@ -76,7 +74,7 @@ impl Fault {
     pub(super) fn into_error(self) -> Error {
         match self {
             Self::Token(error) => from_cryptoki(&error),
-            Self::Absent | Self::Empty => Error::new(
+            Self::Absent => Error::new(
                 Kind::NotFound,
                 "C_FindObjects",
                 "the token has no private key under that CKA_ID",

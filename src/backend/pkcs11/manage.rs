@@ -1,14 +1,13 @@
 //! What the management thread does: generate, find, list, destroy. It has a session of its own, so
 //! that an RSA key which takes seconds to generate keeps no signer waiting.
 
-use super::error::{Cure, Fault};
+use super::error::Cure;
 use super::object::{self, Pair};
 use super::seat::Seat;
 use super::token::Patience;
 use super::worker::Shared;
 use crate::backend::{Error, Kind, Listed, Material, Order};
 use crate::key::{KeySpec, MaterialId};
-use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 /// Generates a key pair. Tried once: after a fault of the token nobody knows what it has made.
@@ -42,10 +41,7 @@ pub(super) fn generate(
         object::generate(&occupant.session, order)
     });
     let fault = match generated {
-        Ok(material) => {
-            shared.has_keys.store(true, Ordering::Relaxed);
-            return Ok(material);
-        }
+        Ok(material) => return Ok(material),
         Err(fault) => fault,
     };
     match fault.cure() {
@@ -61,8 +57,7 @@ pub(super) fn generate(
     }
 }
 
-/// The key pair of that id. That there is none is believed if the token shows anything else, or
-/// has just been initialised.
+/// The key pair of that id. That there is none is believed only while the token itself answers.
 pub(super) fn find(
     shared: &Shared,
     seat: &Seat,
@@ -70,31 +65,22 @@ pub(super) fn find(
     spec: KeySpec,
     deadline: Instant,
 ) -> Result<Option<Material>, Error> {
-    let found =
-        shared.token.run(
-            seat,
-            deadline,
-            Patience::KeepPause,
-            |occupant, _| match object::read(&occupant.session, material, spec)? {
-                Some((_, public)) => Ok(Some(Material {
-                    object: object::reference(material),
-                    public,
-                })),
-                None if object::sees_anything(&occupant.session)? => Ok(None),
-                None => Err(Fault::Empty),
-            },
-        );
-    match found {
-        Err(error) if error.kind == Kind::NotFound => Ok(None),
-        Ok(Some(found)) => {
-            shared.has_keys.store(true, Ordering::Relaxed);
-            Ok(Some(found))
-        }
-        found => found,
-    }
+    shared
+        .token
+        .run(seat, deadline, Patience::KeepPause, |occupant, _| {
+            let found = object::read(&occupant.session, material, spec)?;
+            if found.is_none() {
+                occupant.ask_token()?;
+            }
+            Ok(found.map(|(_, public)| Material {
+                object: object::reference(material),
+                public,
+            }))
+        })
 }
 
-/// Destroys every object under that id; that there is none is success, once it is certain.
+/// Destroys every object under that id; that there is none is success, while the token itself
+/// answers.
 pub(super) fn destroy(
     shared: &Shared,
     seat: &Seat,
@@ -102,40 +88,25 @@ pub(super) fn destroy(
     deadline: Instant,
 ) -> Result<(), Error> {
     shared.fates.is_disabled(material);
-    let destroyed = shared
+    shared
         .token
         .run(seat, deadline, Patience::KeepPause, |occupant, _| {
-            occupant.forget(material);
-            if object::destroy(&occupant.session, material)? > 0
-                || object::sees_anything(&occupant.session)?
-            {
-                Ok(())
-            } else {
-                Err(Fault::Empty)
-            }
-        });
-    match destroyed {
-        Ok(()) => {}
-        Err(error) if error.kind == Kind::NotFound => {}
-        Err(error) => return Err(error.outcome_unknown()),
-    }
+            object::destroy(&occupant.session, material)?;
+            occupant.ask_token()
+        })
+        .map_err(Error::outcome_unknown)?;
     shared.fates.is_destroyed(material);
     Ok(())
 }
 
-/// Everything that carries our label.
+/// Everything that carries our label; that there is nothing is believed only while the token itself
+/// answers.
 pub(super) fn list(shared: &Shared, seat: &Seat, deadline: Instant) -> Result<Vec<Listed>, Error> {
-    let listed = shared
+    shared
         .token
         .run(seat, deadline, Patience::KeepPause, |occupant, _| {
             let listed = object::list(&occupant.session)?;
-            if listed.is_empty() && !object::sees_anything(&occupant.session)? {
-                return Err(Fault::Empty);
-            }
+            occupant.ask_token()?;
             Ok(listed)
-        });
-    match listed {
-        Err(error) if error.kind == Kind::NotFound => Ok(Vec::new()),
-        listed => listed,
-    }
+        })
 }

@@ -174,7 +174,14 @@ impl Module {
         match self.pkcs11.initialize(arguments) {
             Ok(())
             | Err(cryptoki::error::Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
-            Err(error) => return Err(from_cryptoki(&error)),
+            Err(error) => {
+                let mut error = from_cryptoki(&error);
+                error.message.push_str(
+                    "; the module does not reach what is behind it \
+                     (SoftHSM: the token directory that SOFTHSM2_CONF's file names)",
+                );
+                return Err(error);
+            }
         }
         turn.generations += 1;
         turn.began = Instant::now();

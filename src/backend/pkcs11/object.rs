@@ -107,16 +107,14 @@ pub(super) fn generate(session: &Session, order: &Order) -> Result<Material, Fau
     }
 }
 
-/// Destroys every object under that id, the private ones first; answers how many there were.
-pub(super) fn destroy(session: &Session, material: MaterialId) -> Result<usize, Fault> {
-    let mut count = 0;
+/// Destroys every object under that id, the private ones first.
+pub(super) fn destroy(session: &Session, material: MaterialId) -> Result<(), Fault> {
     for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
         for object in search(session, class, material)? {
             session.destroy_object(object)?;
-            count += 1;
         }
     }
-    Ok(count)
+    Ok(())
 }
 
 /// Every key that carries our label, each id once.
@@ -152,12 +150,6 @@ pub(super) fn list(session: &Session) -> Result<Vec<Listed>, Fault> {
         }
     }
     Ok(listed)
-}
-
-/// Whether any token object at all can be seen: evidence that an empty search was a true one.
-pub(super) fn sees_anything(session: &Session) -> Result<bool, Fault> {
-    let mut objects = session.iter_objects(&[Attribute::Token(true)])?;
-    Ok(objects.next().transpose()?.is_some())
 }
 
 /// The backend's name for the key of that id.

@@ -8,6 +8,7 @@ use super::error::Fault;
 use super::module::{Inside, Module};
 use crate::backend::Error;
 use crate::key::{MaterialId, PublicKey};
+use cryptoki::context::Pkcs11;
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
@@ -44,6 +45,8 @@ pub(super) struct Seat {
 #[derive(Debug)]
 pub(super) struct Occupant {
     pub(super) session: Session,
+    pkcs11: Pkcs11,
+    slot: Slot,
     generation: u64,
     handles: HashMap<MaterialId, Handle>,
 }
@@ -91,6 +94,8 @@ impl Seat {
                     Access::ReadOnly => inside.pkcs11().open_ro_session(slot)?,
                     Access::ReadWrite => inside.pkcs11().open_rw_session(slot)?,
                 },
+                pkcs11: inside.pkcs11().clone(),
+                slot,
                 generation: inside.generation(),
                 handles: HashMap::new(),
             }),
@@ -145,9 +150,11 @@ impl Occupant {
         self.handles.get(&material)
     }
 
-    /// Any key's handle, if one is known.
-    pub(super) fn any_handle(&self) -> Option<&Handle> {
-        self.handles.values().next()
+    /// Asks for the token itself (C_GetTokenInfo). A session can look well, and a search come out
+    /// empty, when the token behind them is gone; this cannot.
+    pub(super) fn ask_token(&self) -> Result<(), Fault> {
+        self.pkcs11.get_token_info(self.slot)?;
+        Ok(())
     }
 
     /// Remembers a handle.

@@ -173,10 +173,6 @@ impl Token {
                     self.log_in_again(link.generation)?;
                 }
                 _ if hard => return Err(fault.into_error()),
-                // As fresh as it could be made.
-                Cure::Confirm if matches!(fault, Fault::Empty) && self.module.age() < REST => {
-                    return Err(fault.into_error());
-                }
                 _ => {
                     hard = true;
                     self.heal(link.generation, &fault)?;

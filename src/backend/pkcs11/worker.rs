@@ -14,9 +14,8 @@ use super::token::{Patience, Token, is_user, late};
 use crate::backend::{Error, KeyRef, Kind};
 use cryptoki::context::Function;
 use cryptoki::error::{Error as Answer, RvError};
-use cryptoki::object::AttributeType;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 use tokio::sync::oneshot;
 
@@ -28,8 +27,15 @@ pub(super) struct Shared {
     pub(super) signing: Queue<Job>,
     pub(super) management: Queue<Task>,
     pub(super) busy: AtomicUsize,
-    /// Whether a key has been seen on the token, so that a token without any object is suspicious.
-    pub(super) has_keys: AtomicBool,
+}
+
+impl Shared {
+    fn at_work<T>(&self, work: impl FnOnce() -> T) -> T {
+        self.busy.fetch_add(1, Ordering::Relaxed);
+        let done = work();
+        self.busy.fetch_sub(1, Ordering::Relaxed);
+        done
+    }
 }
 
 /// Work for a signer.
@@ -61,8 +67,8 @@ impl std::fmt::Debug for Task {
 /// A signer's life.
 pub(super) fn sign_until_closed(shared: &Shared, seat: &Seat) {
     while let Some(job) = shared.signing.pop() {
-        shared.busy.fetch_add(1, Ordering::Relaxed);
-        // Whoever asked may have stopped waiting.
+        // A signer is free again before its caller knows the answer, and whoever asked may have
+        // stopped waiting for it.
         match job {
             Job::Sign {
                 key,
@@ -71,14 +77,15 @@ pub(super) fn sign_until_closed(shared: &Shared, seat: &Seat) {
                 answer,
             } => {
                 if !answer.is_closed() {
-                    let _ = answer.send(sign(shared, seat, &key, &payload, deadline));
+                    let result = shared.at_work(|| sign(shared, seat, &key, &payload, deadline));
+                    let _ = answer.send(result);
                 }
             }
             Job::Probe { deadline, answer } => {
-                let _ = answer.send(probe(shared, seat, deadline));
+                let result = shared.at_work(|| probe(shared, seat, deadline));
+                let _ = answer.send(result);
             }
         }
-        shared.busy.fetch_sub(1, Ordering::Relaxed);
     }
     leave(seat);
 }
@@ -148,7 +155,6 @@ fn sign(
         Err(error) if error.kind == Kind::NotFound => shared.fates.is_lost(key.material),
         Err(_) => {}
     }
-    shared.has_keys.fetch_or(result.is_ok(), Ordering::Relaxed);
     result
 }
 
@@ -192,7 +198,7 @@ fn other_key(key: &KeyRef) -> Fault {
 }
 
 fn probe(shared: &Shared, seat: &Seat, deadline: Instant) -> Result<(), Error> {
-    let result = shared
+    shared
         .token
         .run(seat, deadline, Patience::TryNow, |occupant, _| {
             let state = occupant.session.get_session_info()?.session_state();
@@ -201,27 +207,6 @@ fn probe(shared: &Shared, seat: &Seat, deadline: Instant) -> Result<(), Error> {
                     Answer::Pkcs11(RvError::UserNotLoggedIn, Function::GetSessionInfo).into(),
                 );
             }
-            match occupant.any_handle() {
-                // Reading one attribute is the cheapest thing that needs the token itself.
-                Some(handle) => {
-                    let id = &[AttributeType::Id];
-                    occupant.session.get_attributes(handle.object, id)?;
-                    Ok(())
-                }
-                None if !shared.has_keys.load(Ordering::Relaxed)
-                    || object::sees_anything(&occupant.session)? =>
-                {
-                    Ok(())
-                }
-                None => Err(Fault::Empty),
-            }
-        });
-    match result {
-        // Re-initialised, logged in, and still empty: then it is.
-        Err(error) if error.kind == Kind::NotFound => {
-            shared.has_keys.store(false, Ordering::Relaxed);
-            Ok(())
-        }
-        result => result,
-    }
+            occupant.ask_token()
+        })
 }
