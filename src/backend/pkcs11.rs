@@ -104,22 +104,15 @@ impl Pkcs11Backend {
         settings: Settings,
         pin_memory: Arc<dyn PinMemory>,
     ) -> Result<Self, Misconfigured> {
-        let Settings {
-            name,
-            module,
-            token,
-            pin_file,
-            workers,
-            queue_max,
-        } = settings;
+        let Settings { name, module, token, pin_file, workers, queue_max } = settings;
         in_range("workers", workers, WORKERS_MAX)?;
         in_range("queue_max", queue_max, usize::MAX)?;
-        let module = tokio::task::spawn_blocking(move || Module::load(&module))
-            .await
-            .map_err(|error| Misconfigured {
+        let module = tokio::task::spawn_blocking(move || Module::load(&module)).await.map_err(
+            |error| Misconfigured {
                 field: "module",
                 message: format!("loading it failed: {error}"),
-            })??;
+            },
+        )??;
         let shared = Arc::new(Shared {
             token: Token::new(Arc::clone(&module), token, pin_file, Desk::open(pin_memory)),
             fates: fate::Fates::default(),
@@ -128,12 +121,7 @@ impl Pkcs11Backend {
             busy: AtomicUsize::new(0),
         });
         let (alive, ended) = mpsc::channel();
-        let mut backend = Self {
-            name,
-            shared,
-            seats: Vec::new(),
-            ended: Mutex::new(Some(ended)),
-        };
+        let mut backend = Self { name, shared, seats: Vec::new(), ended: Mutex::new(Some(ended)) };
         for number in 1..=workers {
             let seat = Seat::new(&module, Access::ReadOnly);
             let life = worker::sign_until_closed;
@@ -152,18 +140,13 @@ impl Pkcs11Backend {
     /// what is behind the module. Signatures under way are finished first; those that wait go on
     /// afterwards.
     pub async fn reinitialise(&self) -> Result<(), Error> {
-        self.manage("C_Initialize", MANAGE_TIMEOUT, |shared, _, _| {
-            shared.token.reinitialise()
-        })
-        .await
+        self.manage("C_Initialize", MANAGE_TIMEOUT, |shared, _, _| shared.token.reinitialise())
+            .await
     }
 
     /// Forgets that the token refused the PIN, and tries the one in the file once.
     pub async fn retry_pin(&self) -> Result<(), Error> {
-        self.manage("C_Login", MANAGE_TIMEOUT, |shared, _, _| {
-            shared.token.retry_pin()
-        })
-        .await
+        self.manage("C_Login", MANAGE_TIMEOUT, |shared, _, _| shared.token.retry_pin()).await
     }
 
     /// How many sessions are open now.
@@ -222,24 +205,16 @@ impl Pkcs11Backend {
         let deadline = Instant::now() + timeout;
         let (answer, answered) = oneshot::channel();
         let task = Task(Box::new(move |shared, seat| {
-            let result = if Instant::now() >= deadline {
-                Err(late())
-            } else {
-                work(shared, seat, deadline)
-            };
+            let result =
+                if Instant::now() >= deadline { Err(late()) } else { work(shared, seat, deadline) };
             // Whoever asked may have stopped waiting.
             let _ = answer.send(result);
         }));
-        self.shared
-            .management
-            .push(task)
-            .map_err(|refused| refusal(op, refused))?;
-        self.answer(answered, deadline)
-            .await
-            .map_err(|error| match error.kind {
-                Kind::Late => error.outcome_unknown(),
-                _ => error,
-            })
+        self.shared.management.push(task).map_err(|refused| refusal(op, refused))?;
+        self.answer(answered, deadline).await.map_err(|error| match error.kind {
+            Kind::Late => error.outcome_unknown(),
+            _ => error,
+        })
     }
 
     async fn answer<T>(
@@ -279,8 +254,7 @@ impl Backend for Pkcs11Backend {
         let order = order.clone();
         let generate =
             move |shared: &Shared, seat: &Seat, by| manage::generate(shared, seat, &order, by);
-        self.manage("C_GenerateKeyPair", GENERATE_TIMEOUT, generate)
-            .await
+        self.manage("C_GenerateKeyPair", GENERATE_TIMEOUT, generate).await
     }
 
     async fn find(&self, material: MaterialId, spec: KeySpec) -> Result<Option<Material>, Error> {
@@ -305,10 +279,7 @@ impl Backend for Pkcs11Backend {
             deadline,
             answer,
         };
-        self.shared
-            .signing
-            .push(job)
-            .map_err(|refused| refusal("C_Sign", refused))?;
+        self.shared.signing.push(job).map_err(|refused| refusal("C_Sign", refused))?;
         self.answer(answered, deadline).await
     }
 
@@ -322,13 +293,11 @@ impl Backend for Pkcs11Backend {
     async fn destroy(&self, material: MaterialId, _: Option<&ObjectRef>) -> Result<(), Error> {
         let destroy =
             move |shared: &Shared, seat: &Seat, by| manage::destroy(shared, seat, material, by);
-        self.manage("C_DestroyObject", MANAGE_TIMEOUT, destroy)
-            .await
+        self.manage("C_DestroyObject", MANAGE_TIMEOUT, destroy).await
     }
 
     async fn list(&self) -> Result<Vec<Listed>, Error> {
-        self.manage("C_FindObjects", MANAGE_TIMEOUT, manage::list)
-            .await
+        self.manage("C_FindObjects", MANAGE_TIMEOUT, manage::list).await
     }
 
     async fn probe(&self) -> Result<(), Error> {

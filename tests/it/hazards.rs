@@ -53,9 +53,7 @@ fn raw_user(pkcs11: &Pkcs11) -> Session {
 
 fn raw_find(session: &Session, class: ObjectClass, number: u8) -> Vec<ObjectHandle> {
     let id = material(number).as_bytes().to_vec();
-    session
-        .find_objects(&[Attribute::Class(class), Attribute::Id(id)])
-        .unwrap()
+    session.find_objects(&[Attribute::Class(class), Attribute::Id(id)]).unwrap()
 }
 
 /// Generates P-256 keys under the ids 1 to `count`.
@@ -115,9 +113,7 @@ fn a_handle_of_before_a_re_initialisation_never_signs_with_another_key() {
                 for round in 0..6 {
                     backend.reinitialise().await.unwrap();
                     for step in 0..keys.len() {
-                        signs(&backend, &keys[(round * 5 + step * 5) % 6])
-                            .await
-                            .unwrap();
+                        signs(&backend, &keys[(round * 5 + step * 5) % 6]).await.unwrap();
                     }
                 }
             });
@@ -132,10 +128,7 @@ fn re_initialising_while_eight_threads_sign_crashes_nothing_and_loses_nothing() 
         |token| {
             token.provision();
             block_on(async {
-                let settings = Settings {
-                    workers: 8,
-                    ..token.settings()
-                };
+                let settings = Settings { workers: 8, ..token.settings() };
                 let memory = Arc::new(Memory::default());
                 let backend = Arc::new(Pkcs11Backend::open(settings, memory).await.unwrap());
                 let keys = keys(&backend, 4).await;
@@ -167,58 +160,52 @@ fn re_initialising_while_eight_threads_sign_crashes_nothing_and_loses_nothing() 
 
 #[test]
 fn a_session_closed_late_closes_no_other_session() {
-    isolated(
-        "hazards::a_session_closed_late_closes_no_other_session",
-        |token| {
-            token.provision();
-            block_on(async {
-                let first = token.open(&Arc::default()).await;
-                let second = token.open(&Arc::default()).await;
-                let keys = keys(&first, 2).await;
-                for backend in [&first, &second] {
-                    signs(backend, &keys[0]).await.unwrap();
-                }
-                first.reinitialise().await.unwrap();
-                // Nothing of the old generation is left to be closed late.
-                assert_eq!(second.sessions_open(), 0);
-                signs(&second, &keys[0]).await.unwrap();
-                let open = second.sessions_open();
-                assert!(open >= 2, "an anchor and a signer");
-                first.stop().await;
-                assert_eq!(first.sessions_open(), 0);
-                drop(first);
-                assert_eq!(second.sessions_open(), open);
-                // With the PIN out of reach, a session that had been closed would show.
-                std::fs::remove_file(token.pin_file()).unwrap();
-                for key in &keys {
-                    signs(&second, key).await.unwrap();
-                }
-            });
-        },
-    );
+    isolated("hazards::a_session_closed_late_closes_no_other_session", |token| {
+        token.provision();
+        block_on(async {
+            let first = token.open(&Arc::default()).await;
+            let second = token.open(&Arc::default()).await;
+            let keys = keys(&first, 2).await;
+            for backend in [&first, &second] {
+                signs(backend, &keys[0]).await.unwrap();
+            }
+            first.reinitialise().await.unwrap();
+            // Nothing of the old generation is left to be closed late.
+            assert_eq!(second.sessions_open(), 0);
+            signs(&second, &keys[0]).await.unwrap();
+            let open = second.sessions_open();
+            assert!(open >= 2, "an anchor and a signer");
+            first.stop().await;
+            assert_eq!(first.sessions_open(), 0);
+            drop(first);
+            assert_eq!(second.sessions_open(), open);
+            // With the PIN out of reach, a session that had been closed would show.
+            std::fs::remove_file(token.pin_file()).unwrap();
+            for key in &keys {
+                signs(&second, key).await.unwrap();
+            }
+        });
+    });
 }
 
 #[test]
 fn the_login_survives_every_session_but_the_anchor() {
-    isolated(
-        "hazards::the_login_survives_every_session_but_the_anchor",
-        |token| {
-            token.provision();
-            block_on(async {
-                let first = token.open(&Arc::default()).await;
-                let second = token.open(&Arc::default()).await;
-                let keys = keys(&first, 1).await;
-                std::fs::remove_file(token.pin_file()).unwrap();
-                first.stop().await;
-                signs(&second, &keys[0]).await.unwrap();
-                second.stop().await;
-                assert_eq!(first.sessions_open() + second.sessions_open(), 0);
-                // With the last session the login ended.
-                let state = raw_session(&raw()).get_session_info().unwrap();
-                assert!(matches!(state.session_state(), SessionState::RwPublic));
-            });
-        },
-    );
+    isolated("hazards::the_login_survives_every_session_but_the_anchor", |token| {
+        token.provision();
+        block_on(async {
+            let first = token.open(&Arc::default()).await;
+            let second = token.open(&Arc::default()).await;
+            let keys = keys(&first, 1).await;
+            std::fs::remove_file(token.pin_file()).unwrap();
+            first.stop().await;
+            signs(&second, &keys[0]).await.unwrap();
+            second.stop().await;
+            assert_eq!(first.sessions_open() + second.sessions_open(), 0);
+            // With the last session the login ended.
+            let state = raw_session(&raw()).get_session_info().unwrap();
+            assert!(matches!(state.session_state(), SessionState::RwPublic));
+        });
+    });
 }
 
 #[test]
@@ -230,13 +217,8 @@ fn a_failed_signature_leaves_nothing_active_for_the_next() {
         }
         token.provision();
         block_on(async {
-            let settings = Settings {
-                workers: 1,
-                ..token.settings()
-            };
-            let backend = Pkcs11Backend::open(settings, Arc::<Memory>::default())
-                .await
-                .unwrap();
+            let settings = Settings { workers: 1, ..token.settings() };
+            let backend = Pkcs11Backend::open(settings, Arc::<Memory>::default()).await.unwrap();
             let keys = keys(&backend, 2).await;
             for key in &keys {
                 signs(&backend, key).await.unwrap();
@@ -248,10 +230,7 @@ fn a_failed_signature_leaves_nothing_active_for_the_next() {
                 let private = raw_find(&session, ObjectClass::PRIVATE_KEY, 2)[0];
                 session.sign_init(&Mechanism::Ecdsa, private).unwrap();
                 let again = session.sign_init(&Mechanism::Ecdsa, private);
-                assert!(matches!(
-                    again,
-                    Err(Answer::Pkcs11(RvError::OperationActive, _))
-                ));
+                assert!(matches!(again, Err(Answer::Pkcs11(RvError::OperationActive, _))));
             }
             token.elsewhere(NAME, "destroyer");
             for _ in 0..3 {
@@ -305,62 +284,56 @@ fn destroy_key_1(token: &Softhsm) {
 
 #[test]
 fn a_token_that_vanishes_is_unavailable_and_heals_when_it_is_back() {
-    isolated(
-        "hazards::a_token_that_vanishes_is_unavailable_and_heals_when_it_is_back",
-        |token| {
-            token.provision();
-            block_on(async {
-                let backend = token.open(&Arc::default()).await;
-                let keys = keys(&backend, 2).await;
-                signs(&backend, &keys[0]).await.unwrap();
-                let away = token.tokens().with_extension("away");
-                std::fs::rename(token.tokens(), &away).unwrap();
+    isolated("hazards::a_token_that_vanishes_is_unavailable_and_heals_when_it_is_back", |token| {
+        token.provision();
+        block_on(async {
+            let backend = token.open(&Arc::default()).await;
+            let keys = keys(&backend, 2).await;
+            signs(&backend, &keys[0]).await.unwrap();
+            let away = token.tokens().with_extension("away");
+            std::fs::rename(token.tokens(), &away).unwrap();
 
-                // Never "not found": the key was there, so the token is what is missing.
-                for key in keys.iter().chain(&keys) {
-                    assert_eq!(signs(&backend, key).await, Err(Kind::Unavailable));
-                }
-                eventually("the probe says so", async || match backend.probe().await {
-                    Ok(()) => false,
-                    Err(error) => error.kind == Kind::Unavailable,
-                })
-                .await;
-                let error = backend.generate(&order(3, P256)).await.unwrap_err();
-                assert_eq!(error.kind, Kind::Unavailable);
-                let error = backend.find(material(1), P256).await.unwrap_err();
-                assert_eq!(error.kind, Kind::Unavailable);
-                let error = backend.destroy(material(1), None).await.unwrap_err();
-                assert_eq!(error.kind, Kind::Unavailable);
+            // Never "not found": the key was there, so the token is what is missing.
+            for key in keys.iter().chain(&keys) {
+                assert_eq!(signs(&backend, key).await, Err(Kind::Unavailable));
+            }
+            eventually("the probe says so", async || match backend.probe().await {
+                Ok(()) => false,
+                Err(error) => error.kind == Kind::Unavailable,
+            })
+            .await;
+            let error = backend.generate(&order(3, P256)).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Unavailable);
+            let error = backend.find(material(1), P256).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Unavailable);
+            let error = backend.destroy(material(1), None).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Unavailable);
 
-                std::fs::rename(&away, token.tokens()).unwrap();
-                eventually("the token is back", async || backend.probe().await.is_ok()).await;
-                assert!(backend.find(material(1), P256).await.unwrap().is_some());
-                signs(&backend, &keys[1]).await.unwrap();
-            });
-        },
-    );
+            std::fs::rename(&away, token.tokens()).unwrap();
+            eventually("the token is back", async || backend.probe().await.is_ok()).await;
+            assert!(backend.find(material(1), P256).await.unwrap().is_some());
+            signs(&backend, &keys[1]).await.unwrap();
+        });
+    });
 }
 
 #[test]
 fn a_token_that_vanishes_unnoticed_is_noticed_by_the_probe() {
-    isolated(
-        "hazards::a_token_that_vanishes_unnoticed_is_noticed_by_the_probe",
-        |token| {
-            token.provision();
-            block_on(async {
-                let backend = token.open(&Arc::default()).await;
-                let keys = keys(&backend, 1).await;
-                signs(&backend, &keys[0]).await.unwrap();
-                backend.probe().await.unwrap();
-                let away = token.tokens().with_extension("away");
-                std::fs::rename(token.tokens(), &away).unwrap();
-                eventually("the probe notices", async || backend.probe().await.is_err()).await;
-                std::fs::rename(&away, token.tokens()).unwrap();
-                eventually("the probe recovers", async || backend.probe().await.is_ok()).await;
-                signs(&backend, &keys[0]).await.unwrap();
-            });
-        },
-    );
+    isolated("hazards::a_token_that_vanishes_unnoticed_is_noticed_by_the_probe", |token| {
+        token.provision();
+        block_on(async {
+            let backend = token.open(&Arc::default()).await;
+            let keys = keys(&backend, 1).await;
+            signs(&backend, &keys[0]).await.unwrap();
+            backend.probe().await.unwrap();
+            let away = token.tokens().with_extension("away");
+            std::fs::rename(token.tokens(), &away).unwrap();
+            eventually("the probe notices", async || backend.probe().await.is_err()).await;
+            std::fs::rename(&away, token.tokens()).unwrap();
+            eventually("the probe recovers", async || backend.probe().await.is_ok()).await;
+            signs(&backend, &keys[0]).await.unwrap();
+        });
+    });
 }
 
 #[test]
@@ -391,123 +364,111 @@ fn pin_state() -> PinState {
 
 #[test]
 fn a_wrong_pin_is_tried_once_across_restarts() {
-    isolated(
-        "hazards::a_wrong_pin_is_tried_once_across_restarts",
-        |token| {
-            token.provision();
-            token.write_pin("wrong");
-            block_on(async {
-                let memory = Arc::new(Memory::default());
-                let backend = token.open(&memory).await;
-                assert_eq!(backend.probe().await.unwrap_err().kind, Kind::Denied);
-                assert_eq!(memory.refusals(), 1);
-                assert!(!memory.hashes().concat().contains("wrong"));
-                assert_eq!(pin_state(), PinState::CountLow);
-                backend.stop().await;
+    isolated("hazards::a_wrong_pin_is_tried_once_across_restarts", |token| {
+        token.provision();
+        token.write_pin("wrong");
+        block_on(async {
+            let memory = Arc::new(Memory::default());
+            let backend = token.open(&memory).await;
+            assert_eq!(backend.probe().await.unwrap_err().kind, Kind::Denied);
+            assert_eq!(memory.refusals(), 1);
+            assert!(!memory.hashes().concat().contains("wrong"));
+            assert_eq!(pin_state(), PinState::CountLow);
+            backend.stop().await;
 
-                // A good login clears the mark that a wrong one sets: so the next try would show.
-                drop(raw_user(&raw()));
-                assert_eq!(pin_state(), PinState::Good);
-                for _ in 0..3 {
-                    let backend = token.open(&memory).await;
-                    let error = backend.probe().await.unwrap_err();
-                    assert_eq!(error.kind, Kind::Denied);
-                    assert!(error.message.contains("doctor --retry-pin"), "{error}");
-                    assert_eq!(pin_state(), PinState::Good);
-                    backend.stop().await;
-                }
-                assert_eq!(memory.refusals(), 1);
-
+            // A good login clears the mark that a wrong one sets: so the next try would show.
+            drop(raw_user(&raw()));
+            assert_eq!(pin_state(), PinState::Good);
+            for _ in 0..3 {
                 let backend = token.open(&memory).await;
-                let error = backend.retry_pin().await.unwrap_err();
+                let error = backend.probe().await.unwrap_err();
                 assert_eq!(error.kind, Kind::Denied);
-                assert_eq!(memory.refusals(), 2, "an operator may have it tried again");
-                assert_eq!(pin_state(), PinState::CountLow);
-
-                token.write_pin(&format!("{PIN}\n"));
-                backend.probe().await.unwrap();
-                assert_eq!(memory.hashes(), [String::new(); 0]);
+                assert!(error.message.contains("doctor --retry-pin"), "{error}");
                 assert_eq!(pin_state(), PinState::Good);
-                signs(&backend, &keys(&backend, 1).await[0]).await.unwrap();
-            });
-        },
-    );
+                backend.stop().await;
+            }
+            assert_eq!(memory.refusals(), 1);
+
+            let backend = token.open(&memory).await;
+            let error = backend.retry_pin().await.unwrap_err();
+            assert_eq!(error.kind, Kind::Denied);
+            assert_eq!(memory.refusals(), 2, "an operator may have it tried again");
+            assert_eq!(pin_state(), PinState::CountLow);
+
+            token.write_pin(&format!("{PIN}\n"));
+            backend.probe().await.unwrap();
+            assert_eq!(memory.hashes(), [String::new(); 0]);
+            assert_eq!(pin_state(), PinState::Good);
+            signs(&backend, &keys(&backend, 1).await[0]).await.unwrap();
+        });
+    });
 }
 
 #[test]
 fn no_login_is_tried_while_the_memory_of_refused_pins_is_out() {
-    isolated(
-        "hazards::no_login_is_tried_while_the_memory_of_refused_pins_is_out",
-        |token| {
-            token.provision();
-            token.write_pin("wrong");
-            block_on(async {
-                let memory = Arc::new(Memory::default());
-                memory.fail(Some("the disk is full"));
-                let backend = token.open(&memory).await;
-                let error = backend.probe().await.unwrap_err();
-                assert_eq!(error.kind, Kind::Unavailable);
-                assert!(error.message.contains("the disk is full"), "{error}");
-                assert_eq!(pin_state(), PinState::Good, "no PIN was tried");
-                token.write_pin(PIN);
-                memory.fail(None);
-                backend.probe().await.unwrap();
-            });
-        },
-    );
+    isolated("hazards::no_login_is_tried_while_the_memory_of_refused_pins_is_out", |token| {
+        token.provision();
+        token.write_pin("wrong");
+        block_on(async {
+            let memory = Arc::new(Memory::default());
+            memory.fail(Some("the disk is full"));
+            let backend = token.open(&memory).await;
+            let error = backend.probe().await.unwrap_err();
+            assert_eq!(error.kind, Kind::Unavailable);
+            assert!(error.message.contains("the disk is full"), "{error}");
+            assert_eq!(pin_state(), PinState::Good, "no PIN was tried");
+            token.write_pin(PIN);
+            memory.fail(None);
+            backend.probe().await.unwrap();
+        });
+    });
 }
 
 #[test]
 fn a_pin_file_open_to_others_is_refused_until_it_is_closed() {
-    isolated(
-        "hazards::a_pin_file_open_to_others_is_refused_until_it_is_closed",
-        |token| {
-            token.provision();
-            let mode = |mode| std::fs::Permissions::from_mode(mode);
-            std::fs::set_permissions(token.pin_file(), mode(0o644)).unwrap();
-            block_on(async {
-                let backend = token.open(&Arc::default()).await;
-                let error = backend.probe().await.unwrap_err();
-                assert_eq!(error.kind, Kind::Denied);
-                assert!(error.message.contains("chmod 600"), "{error}");
-                std::fs::set_permissions(token.pin_file(), mode(0o600)).unwrap();
-                backend.probe().await.unwrap();
-            });
-        },
-    );
+    isolated("hazards::a_pin_file_open_to_others_is_refused_until_it_is_closed", |token| {
+        token.provision();
+        let mode = |mode| std::fs::Permissions::from_mode(mode);
+        std::fs::set_permissions(token.pin_file(), mode(0o644)).unwrap();
+        block_on(async {
+            let backend = token.open(&Arc::default()).await;
+            let error = backend.probe().await.unwrap_err();
+            assert_eq!(error.kind, Kind::Denied);
+            assert!(error.message.contains("chmod 600"), "{error}");
+            std::fs::set_permissions(token.pin_file(), mode(0o600)).unwrap();
+            backend.probe().await.unwrap();
+        });
+    });
 }
 
 #[test]
 fn two_keys_of_one_id_are_an_error_and_not_a_choice() {
-    isolated(
-        "hazards::two_keys_of_one_id_are_an_error_and_not_a_choice",
-        |token| {
-            token.provision();
-            block_on(async {
-                let backend = token.open(&Arc::default()).await;
-                let keys = keys(&backend, 2).await;
-                let pkcs11 = raw();
-                let session = raw_user(&pkcs11);
-                let id = || Attribute::Id(material(1).as_bytes().to_vec());
-                let p256 = vec![0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-                session
-                    .generate_key_pair(
-                        &Mechanism::EccKeyPairGen,
-                        &[Attribute::Token(true), Attribute::EcParams(p256), id()],
-                        &[Attribute::Token(true), Attribute::Sign(true), id()],
-                    )
-                    .unwrap();
-                assert_eq!(signs(&backend, &keys[0]).await, Err(Kind::Inconsistent));
-                let error = backend.find(material(1), P256).await.unwrap_err();
-                assert_eq!(error.kind, Kind::Inconsistent);
-                assert!(error.message.contains("there must be one"), "{error}");
-                signs(&backend, &keys[1]).await.unwrap();
-                backend.destroy(material(1), None).await.unwrap();
-                assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 1), []);
-                assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1), []);
-            });
-        },
-    );
+    isolated("hazards::two_keys_of_one_id_are_an_error_and_not_a_choice", |token| {
+        token.provision();
+        block_on(async {
+            let backend = token.open(&Arc::default()).await;
+            let keys = keys(&backend, 2).await;
+            let pkcs11 = raw();
+            let session = raw_user(&pkcs11);
+            let id = || Attribute::Id(material(1).as_bytes().to_vec());
+            let p256 = vec![0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+            session
+                .generate_key_pair(
+                    &Mechanism::EccKeyPairGen,
+                    &[Attribute::Token(true), Attribute::EcParams(p256), id()],
+                    &[Attribute::Token(true), Attribute::Sign(true), id()],
+                )
+                .unwrap();
+            assert_eq!(signs(&backend, &keys[0]).await, Err(Kind::Inconsistent));
+            let error = backend.find(material(1), P256).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Inconsistent);
+            assert!(error.message.contains("there must be one"), "{error}");
+            signs(&backend, &keys[1]).await.unwrap();
+            backend.destroy(material(1), None).await.unwrap();
+            assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 1), []);
+            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1), []);
+        });
+    });
 }
 
 #[test]
@@ -542,41 +503,38 @@ fn half_a_key_is_no_key() {
 
 #[test]
 fn a_private_key_can_sign_and_nothing_else() {
-    isolated(
-        "hazards::a_private_key_can_sign_and_nothing_else",
-        |token| {
-            token.provision();
-            block_on(async {
-                let backend = token.open(&Arc::default()).await;
-                let specs = [P256, KeySpec::Ed25519, KeySpec::Rsa(RsaBits::B2048)];
-                for (number, spec) in (1..).zip(specs) {
-                    backend.generate(&order(number, spec)).await.unwrap();
-                    let pkcs11 = raw();
-                    let session = raw_user(&pkcs11);
-                    let private = raw_find(&session, ObjectClass::PRIVATE_KEY, number)[0];
-                    let wanted = [
-                        Attribute::Token(true),
-                        Attribute::Private(true),
-                        Attribute::Sensitive(true),
-                        Attribute::Extractable(false),
-                        Attribute::NeverExtractable(true),
-                        Attribute::AlwaysSensitive(true),
-                        Attribute::Modifiable(false),
-                        Attribute::Sign(true),
-                        Attribute::SignRecover(false),
-                        Attribute::Decrypt(false),
-                        Attribute::Unwrap(false),
-                        Attribute::Derive(false),
-                        Attribute::Label(b"signkeep:payments".to_vec()),
-                        Attribute::Id(material(number).as_bytes().to_vec()),
-                    ];
-                    let types: Vec<AttributeType> =
-                        wanted.iter().map(Attribute::attribute_type).collect();
-                    assert_eq!(session.get_attributes(private, &types).unwrap(), wanted);
-                }
-            });
-        },
-    );
+    isolated("hazards::a_private_key_can_sign_and_nothing_else", |token| {
+        token.provision();
+        block_on(async {
+            let backend = token.open(&Arc::default()).await;
+            let specs = [P256, KeySpec::Ed25519, KeySpec::Rsa(RsaBits::B2048)];
+            for (number, spec) in (1..).zip(specs) {
+                backend.generate(&order(number, spec)).await.unwrap();
+                let pkcs11 = raw();
+                let session = raw_user(&pkcs11);
+                let private = raw_find(&session, ObjectClass::PRIVATE_KEY, number)[0];
+                let wanted = [
+                    Attribute::Token(true),
+                    Attribute::Private(true),
+                    Attribute::Sensitive(true),
+                    Attribute::Extractable(false),
+                    Attribute::NeverExtractable(true),
+                    Attribute::AlwaysSensitive(true),
+                    Attribute::Modifiable(false),
+                    Attribute::Sign(true),
+                    Attribute::SignRecover(false),
+                    Attribute::Decrypt(false),
+                    Attribute::Unwrap(false),
+                    Attribute::Derive(false),
+                    Attribute::Label(b"signkeep:payments".to_vec()),
+                    Attribute::Id(material(number).as_bytes().to_vec()),
+                ];
+                let types: Vec<AttributeType> =
+                    wanted.iter().map(Attribute::attribute_type).collect();
+                assert_eq!(session.get_attributes(private, &types).unwrap(), wanted);
+            }
+        });
+    });
 }
 
 #[test]
@@ -586,11 +544,7 @@ fn a_full_queue_is_throttled_at_once_and_a_probe_still_gets_through() {
         |token| {
             token.provision();
             block_on(async {
-                let settings = Settings {
-                    workers: 1,
-                    queue_max: 1,
-                    ..token.settings()
-                };
+                let settings = Settings { workers: 1, queue_max: 1, ..token.settings() };
                 let memory = Arc::new(Memory::default());
                 let backend = Pkcs11Backend::open(settings, memory).await.unwrap();
                 let spec = KeySpec::Rsa(RsaBits::B4096);
@@ -599,9 +553,7 @@ fn a_full_queue_is_throttled_at_once_and_a_probe_still_gets_through() {
                 let many = join_all((0..200).map(|_| signs(&backend, &key)));
                 let (answers, probe) = tokio::join!(many, backend.probe());
                 probe.unwrap();
-                let throttled = answers
-                    .iter()
-                    .filter(|answer| **answer == Err(Kind::Throttled));
+                let throttled = answers.iter().filter(|answer| **answer == Err(Kind::Throttled));
                 assert!(throttled.count() > 0);
                 assert!(answers.iter().any(Result::is_ok));
                 let other =
@@ -615,163 +567,115 @@ fn a_full_queue_is_throttled_at_once_and_a_probe_still_gets_through() {
 
 #[test]
 fn a_signature_that_waits_past_its_deadline_is_late() {
-    isolated(
-        "hazards::a_signature_that_waits_past_its_deadline_is_late",
-        |token| {
-            token.provision();
-            block_on(async {
-                let settings = Settings {
-                    workers: 1,
-                    queue_max: 1000,
-                    ..token.settings()
-                };
-                let memory = Arc::new(Memory::default());
-                let backend = Pkcs11Backend::open(settings, memory).await.unwrap();
-                let spec = KeySpec::Rsa(RsaBits::B4096);
-                let made = backend.generate(&order(1, spec)).await.unwrap();
-                let key = key_ref(1, Algorithm::Rs256, &made);
-                // 500 signatures of some milliseconds each do not fit into 100 ms.
-                let deadline = Instant::now() + Duration::from_millis(100);
-                let many = (0..500).map(|_| backend.sign(&key, message(), deadline));
-                let answers = join_all(many).await;
-                assert!(
-                    deadline.elapsed() < Duration::from_secs(5),
-                    "nobody waited on"
-                );
-                let late = answers.iter().filter_map(|answer| answer.as_ref().err());
-                let kinds: Vec<Kind> = late.map(|error| error.kind).collect();
-                assert!(!kinds.is_empty() && kinds.iter().all(|kind| *kind == Kind::Late));
-                signs(&backend, &key).await.unwrap();
-            });
-        },
-    );
+    isolated("hazards::a_signature_that_waits_past_its_deadline_is_late", |token| {
+        token.provision();
+        block_on(async {
+            let settings = Settings { workers: 1, queue_max: 1000, ..token.settings() };
+            let memory = Arc::new(Memory::default());
+            let backend = Pkcs11Backend::open(settings, memory).await.unwrap();
+            let spec = KeySpec::Rsa(RsaBits::B4096);
+            let made = backend.generate(&order(1, spec)).await.unwrap();
+            let key = key_ref(1, Algorithm::Rs256, &made);
+            // 500 signatures of some milliseconds each do not fit into 100 ms.
+            let deadline = Instant::now() + Duration::from_millis(100);
+            let many = (0..500).map(|_| backend.sign(&key, message(), deadline));
+            let answers = join_all(many).await;
+            assert!(deadline.elapsed() < Duration::from_secs(5), "nobody waited on");
+            let late = answers.iter().filter_map(|answer| answer.as_ref().err());
+            let kinds: Vec<Kind> = late.map(|error| error.kind).collect();
+            assert!(!kinds.is_empty() && kinds.iter().all(|kind| *kind == Kind::Late));
+            signs(&backend, &key).await.unwrap();
+        });
+    });
 }
 
 #[test]
 fn a_second_of_two_tokens_of_one_label_is_asked_for_by_serial() {
-    isolated(
-        "hazards::a_second_of_two_tokens_of_one_label_is_asked_for_by_serial",
-        |token| {
-            token.provision();
-            let pkcs11 = raw();
-            let so_pin = SecretString::from("0815-officer");
-            let free = pkcs11
-                .get_slots_with_token()
-                .unwrap()
-                .into_iter()
-                .find(|slot| {
-                    let info = pkcs11.get_token_info(*slot).unwrap();
-                    !info.token_initialized()
-                });
-            pkcs11.init_token(free.unwrap(), &so_pin, LABEL).unwrap();
-            let inspection = inspect(&module()).unwrap();
-            let ready = |report: &&signkeep::backend::pkcs11::TokenReport| {
-                report.label == LABEL && report.pin == PinState::Good
-            };
-            let serial = inspection.tokens.iter().find(ready).unwrap().serial.clone();
-            block_on(async {
-                let backend = token.open(&Arc::default()).await;
-                let error = backend.probe().await.unwrap_err();
-                assert_eq!(error.kind, Kind::Inconsistent);
-                assert!(error.message.contains("serial number"), "{error}");
-                let settings = Settings {
-                    token: TokenSelector::Serial(serial),
-                    ..token.settings()
-                };
-                let memory = Arc::new(Memory::default());
-                let backend = Pkcs11Backend::open(settings, memory).await.unwrap();
-                backend.probe().await.unwrap();
-            });
-        },
-    );
+    isolated("hazards::a_second_of_two_tokens_of_one_label_is_asked_for_by_serial", |token| {
+        token.provision();
+        let pkcs11 = raw();
+        let so_pin = SecretString::from("0815-officer");
+        let free = pkcs11.get_slots_with_token().unwrap().into_iter().find(|slot| {
+            let info = pkcs11.get_token_info(*slot).unwrap();
+            !info.token_initialized()
+        });
+        pkcs11.init_token(free.unwrap(), &so_pin, LABEL).unwrap();
+        let inspection = inspect(&module()).unwrap();
+        let ready = |report: &&signkeep::backend::pkcs11::TokenReport| {
+            report.label == LABEL && report.pin == PinState::Good
+        };
+        let serial = inspection.tokens.iter().find(ready).unwrap().serial.clone();
+        block_on(async {
+            let backend = token.open(&Arc::default()).await;
+            let error = backend.probe().await.unwrap_err();
+            assert_eq!(error.kind, Kind::Inconsistent);
+            assert!(error.message.contains("serial number"), "{error}");
+            let settings = Settings { token: TokenSelector::Serial(serial), ..token.settings() };
+            let memory = Arc::new(Memory::default());
+            let backend = Pkcs11Backend::open(settings, memory).await.unwrap();
+            backend.probe().await.unwrap();
+        });
+    });
 }
 
 #[test]
 fn a_module_that_cannot_be_loaded_is_an_error_at_once() {
-    isolated(
-        "hazards::a_module_that_cannot_be_loaded_is_an_error_at_once",
-        |token| {
-            block_on(async {
-                token.write_pin(PIN);
-                let open = async |settings: Settings| {
-                    let memory = Arc::new(Memory::default());
-                    Pkcs11Backend::open(settings, memory).await.unwrap_err()
-                };
-                let missing = Settings {
-                    module: "/nonexistent/libpkcs11.so".into(),
-                    ..token.settings()
-                };
-                assert_eq!(open(missing).await.field, "module");
-                let no_library = Settings {
-                    module: token.pin_file(),
-                    ..token.settings()
-                };
-                let error = open(no_library).await;
-                assert_eq!(error.field, "module");
-                assert!(error.message.contains("not a PKCS#11 library"), "{error}");
-                let no_workers = Settings {
-                    workers: 0,
-                    ..token.settings()
-                };
-                assert_eq!(open(no_workers).await.field, "workers");
-            });
-        },
-    );
+    isolated("hazards::a_module_that_cannot_be_loaded_is_an_error_at_once", |token| {
+        block_on(async {
+            token.write_pin(PIN);
+            let open = async |settings: Settings| {
+                let memory = Arc::new(Memory::default());
+                Pkcs11Backend::open(settings, memory).await.unwrap_err()
+            };
+            let missing =
+                Settings { module: "/nonexistent/libpkcs11.so".into(), ..token.settings() };
+            assert_eq!(open(missing).await.field, "module");
+            let no_library = Settings { module: token.pin_file(), ..token.settings() };
+            let error = open(no_library).await;
+            assert_eq!(error.field, "module");
+            assert!(error.message.contains("not a PKCS#11 library"), "{error}");
+            let no_workers = Settings { workers: 0, ..token.settings() };
+            assert_eq!(open(no_workers).await.field, "workers");
+        });
+    });
 }
 
 #[test]
 fn provisioning_twice_leaves_the_token_as_it_is() {
-    isolated(
-        "hazards::provisioning_twice_leaves_the_token_as_it_is",
-        |token| {
-            let make = |pin: &str| {
-                let (so_pin, pin) = (SecretString::from("0815-officer"), SecretString::from(pin));
-                provision(&module(), LABEL, &so_pin, &pin).unwrap()
-            };
-            assert_eq!(make(PIN), Provisioned::Made);
-            token.write_pin(PIN);
-            assert_eq!(make("another PIN"), Provisioned::Existed);
-            block_on(async {
-                token.open(&Arc::default()).await.probe().await.unwrap();
-            });
-            let inspection = inspect(&module()).unwrap();
-            let tokens: Vec<_> = inspection
-                .tokens
-                .iter()
-                .filter(|token| token.is_initialized)
-                .collect();
-            assert_eq!(tokens.len(), 1);
-            assert_eq!(tokens[0].algorithms.len(), Algorithm::ALL.len());
-            assert!(
-                tokens[0]
-                    .algorithms
-                    .iter()
-                    .all(|(_, missing)| missing.is_none())
-            );
-            assert_eq!(inspection.manufacturer, "SoftHSM");
-        },
-    );
+    isolated("hazards::provisioning_twice_leaves_the_token_as_it_is", |token| {
+        let make = |pin: &str| {
+            let (so_pin, pin) = (SecretString::from("0815-officer"), SecretString::from(pin));
+            provision(&module(), LABEL, &so_pin, &pin).unwrap()
+        };
+        assert_eq!(make(PIN), Provisioned::Made);
+        token.write_pin(PIN);
+        assert_eq!(make("another PIN"), Provisioned::Existed);
+        block_on(async {
+            token.open(&Arc::default()).await.probe().await.unwrap();
+        });
+        let inspection = inspect(&module()).unwrap();
+        let tokens: Vec<_> =
+            inspection.tokens.iter().filter(|token| token.is_initialized).collect();
+        assert_eq!(tokens.len(), 1);
+        assert_eq!(tokens[0].algorithms.len(), Algorithm::ALL.len());
+        assert!(tokens[0].algorithms.iter().all(|(_, missing)| missing.is_none()));
+        assert_eq!(inspection.manufacturer, "SoftHSM");
+    });
 }
 
 #[test]
 fn a_failed_generation_says_whether_something_may_have_been_made() {
-    isolated(
-        "hazards::a_failed_generation_says_whether_something_may_have_been_made",
-        |token| {
-            token.provision();
-            block_on(async {
-                let backend = token.open(&Arc::default()).await;
-                keys(&backend, 1).await;
-                let error = backend.generate(&order(1, P256)).await.unwrap_err();
-                assert_eq!(error.outcome, Outcome::Nothing);
-                let away = token.tokens().with_extension("away");
-                std::fs::rename(token.tokens(), &away).unwrap();
-                let error = backend.generate(&order(2, P256)).await.unwrap_err();
-                assert_eq!(
-                    (error.kind, error.outcome),
-                    (Kind::Unavailable, Outcome::Unknown)
-                );
-            });
-        },
-    );
+    isolated("hazards::a_failed_generation_says_whether_something_may_have_been_made", |token| {
+        token.provision();
+        block_on(async {
+            let backend = token.open(&Arc::default()).await;
+            keys(&backend, 1).await;
+            let error = backend.generate(&order(1, P256)).await.unwrap_err();
+            assert_eq!(error.outcome, Outcome::Nothing);
+            let away = token.tokens().with_extension("away");
+            std::fs::rename(token.tokens(), &away).unwrap();
+            let error = backend.generate(&order(2, P256)).await.unwrap_err();
+            assert_eq!((error.kind, error.outcome), (Kind::Unavailable, Outcome::Unknown));
+        });
+    });
 }

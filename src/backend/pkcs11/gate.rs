@@ -59,10 +59,8 @@ impl Gate {
     ) -> Option<MutexGuard<'a, State>> {
         while blocked(&state) {
             let left = deadline.checked_duration_since(Instant::now())?;
-            (state, _) = self
-                .changed
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner);
+            (state, _) =
+                self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
         }
         Some(state)
     }

@@ -20,9 +20,7 @@ pub(super) fn generate(
     let token = &shared.token;
     token.run(seat, deadline, Patience::KeepPause, |occupant, _| {
         match object::find(&occupant.session, order.material)? {
-            Pair {
-                private: Some(_), ..
-            } => Err(Error::new(
+            Pair { private: Some(_), .. } => Err(Error::new(
                 Kind::Inconsistent,
                 "C_GenerateKeyPair",
                 format!("there is a key with CKA_ID {} already", order.material),
@@ -30,16 +28,12 @@ pub(super) fn generate(
             .into()),
             Pair { public: None, .. } => Ok(()),
             // What a crash left of an earlier generation.
-            Pair {
-                public: Some(public),
-                ..
-            } => Ok(occupant.session.destroy_object(public)?),
+            Pair { public: Some(public), .. } => Ok(occupant.session.destroy_object(public)?),
         }
     })?;
     let link = token.connected(Patience::KeepPause)?;
-    let generated = token.attempt(&link, seat, deadline, |occupant| {
-        object::generate(&occupant.session, order)
-    });
+    let generated =
+        token.attempt(&link, seat, deadline, |occupant| object::generate(&occupant.session, order));
     let fault = match generated {
         Ok(material) => return Ok(material),
         Err(fault) => fault,
@@ -65,18 +59,13 @@ pub(super) fn find(
     spec: KeySpec,
     deadline: Instant,
 ) -> Result<Option<Material>, Error> {
-    shared
-        .token
-        .run(seat, deadline, Patience::KeepPause, |occupant, _| {
-            let found = object::read(&occupant.session, material, spec)?;
-            if found.is_none() {
-                occupant.ask_token()?;
-            }
-            Ok(found.map(|(_, public)| Material {
-                object: object::reference(material),
-                public,
-            }))
-        })
+    shared.token.run(seat, deadline, Patience::KeepPause, |occupant, _| {
+        let found = object::read(&occupant.session, material, spec)?;
+        if found.is_none() {
+            occupant.ask_token()?;
+        }
+        Ok(found.map(|(_, public)| Material { object: object::reference(material), public }))
+    })
 }
 
 /// Destroys every object under that id; that there is none is success, while the token itself
@@ -102,11 +91,9 @@ pub(super) fn destroy(
 /// Everything that carries our label; that there is nothing is believed only while the token itself
 /// answers.
 pub(super) fn list(shared: &Shared, seat: &Seat, deadline: Instant) -> Result<Vec<Listed>, Error> {
-    shared
-        .token
-        .run(seat, deadline, Patience::KeepPause, |occupant, _| {
-            let listed = object::list(&occupant.session)?;
-            occupant.ask_token()?;
-            Ok(listed)
-        })
+    shared.token.run(seat, deadline, Patience::KeepPause, |occupant, _| {
+        let listed = object::list(&occupant.session)?;
+        occupant.ask_token()?;
+        Ok(listed)
+    })
 }

@@ -41,34 +41,22 @@ fn ways(algorithm: Algorithm) -> Ways {
     let pss = |hash_alg, mgf, digest: Digest| PkcsPssParams {
         hash_alg,
         mgf,
-        s_len: u64::try_from(digest.len()).unwrap_or_default().into(),
+        s_len: u64::try_from(digest.output_len()).unwrap_or_default().into(),
     };
     let (raw, hashing) = match algorithm {
         Algorithm::Rs256 => (Mechanism::RsaPkcs, Mechanism::Sha256RsaPkcs),
         Algorithm::Rs384 => (Mechanism::RsaPkcs, Mechanism::Sha384RsaPkcs),
         Algorithm::Rs512 => (Mechanism::RsaPkcs, Mechanism::Sha512RsaPkcs),
         Algorithm::Ps256 => {
-            let pss = pss(
-                MechanismType::SHA256,
-                PkcsMgfType::MGF1_SHA256,
-                Digest::Sha256,
-            );
+            let pss = pss(MechanismType::SHA256, PkcsMgfType::MGF1_SHA256, Digest::Sha256);
             (Mechanism::RsaPkcsPss(pss), Mechanism::Sha256RsaPkcsPss(pss))
         }
         Algorithm::Ps384 => {
-            let pss = pss(
-                MechanismType::SHA384,
-                PkcsMgfType::MGF1_SHA384,
-                Digest::Sha384,
-            );
+            let pss = pss(MechanismType::SHA384, PkcsMgfType::MGF1_SHA384, Digest::Sha384);
             (Mechanism::RsaPkcsPss(pss), Mechanism::Sha384RsaPkcsPss(pss))
         }
         Algorithm::Ps512 => {
-            let pss = pss(
-                MechanismType::SHA512,
-                PkcsMgfType::MGF1_SHA512,
-                Digest::Sha512,
-            );
+            let pss = pss(MechanismType::SHA512, PkcsMgfType::MGF1_SHA512, Digest::Sha512);
             (Mechanism::RsaPkcsPss(pss), Mechanism::Sha512RsaPkcsPss(pss))
         }
         Algorithm::Es256 => (Mechanism::Ecdsa, Mechanism::EcdsaSha256),
@@ -81,10 +69,7 @@ fn ways(algorithm: Algorithm) -> Ways {
             };
         }
     };
-    Ways {
-        raw: Some(raw),
-        hashing,
-    }
+    Ways { raw: Some(raw), hashing }
 }
 
 /// The mechanism that generates a key of that kind.
@@ -110,7 +95,7 @@ impl Payload {
         let digest = match (&input, algorithm.digest()) {
             (Input::Message(_), None) => None,
             (Input::Message(message), Some(digest)) => Some(digest.of(message)),
-            (Input::Digest(bytes), Some(digest)) if bytes.len() == digest.len() => {
+            (Input::Digest(bytes), Some(digest)) if bytes.len() == digest.output_len() => {
                 Some(bytes.to_vec())
             }
             (Input::Digest(bytes), wanted) => {
@@ -120,7 +105,7 @@ impl Payload {
                     match wanted {
                         Some(digest) => format!(
                             "a digest for {algorithm} has {} bytes, not {}",
-                            digest.len(),
+                            digest.output_len(),
                             bytes.len()
                         ),
                         None => format!("{algorithm} signs messages, not digests"),
@@ -128,11 +113,7 @@ impl Payload {
                 ));
             }
         };
-        Ok(Self {
-            algorithm,
-            input,
-            digest,
-        })
+        Ok(Self { algorithm, input, digest })
     }
 
     /// What to hand to C_SignInit and C_Sign on a token that offers `offer`.
@@ -231,9 +212,7 @@ impl Offer {
     }
 
     fn info(&self, mechanism: MechanismType) -> Option<&MechanismInfo> {
-        self.0
-            .iter()
-            .find_map(|(offered, info)| (*offered == mechanism).then_some(info))
+        self.0.iter().find_map(|(offered, info)| (*offered == mechanism).then_some(info))
     }
 }
 
@@ -259,10 +238,10 @@ mod tests {
     fn a_digest_info_ends_in_the_length_of_its_hash() {
         for algorithm in [Algorithm::Rs256, Algorithm::Rs384, Algorithm::Rs512] {
             let digest = algorithm.digest().unwrap();
-            let octets = octets(algorithm, &vec![7; digest.len()]);
-            assert_eq!(octets.len(), 19 + digest.len());
-            assert_eq!(usize::from(octets[18]), digest.len());
-            assert_eq!(usize::from(octets[1]), 17 + digest.len());
+            let octets = octets(algorithm, &vec![7; digest.output_len()]);
+            assert_eq!(octets.len(), 19 + digest.output_len());
+            assert_eq!(usize::from(octets[18]), digest.output_len());
+            assert_eq!(usize::from(octets[1]), 17 + digest.output_len());
         }
     }
 
@@ -283,9 +262,7 @@ mod tests {
     #[test]
     fn a_token_that_offers_nothing_supports_nothing() {
         let spec = Algorithm::Es256.key_spec(Default::default());
-        let error = Offer::default()
-            .supports(Algorithm::Es256, spec)
-            .unwrap_err();
+        let error = Offer::default().supports(Algorithm::Es256, spec).unwrap_err();
         assert_eq!(error.kind, Kind::Unsupported);
     }
 }

@@ -89,10 +89,7 @@ impl Module {
             pkcs11,
             gate: Gate::default(),
             generation: AtomicU64::new(NONE),
-            turn: Mutex::new(Turn {
-                generations: NONE,
-                began: Instant::now(),
-            }),
+            turn: Mutex::new(Turn { generations: NONE, began: Instant::now() }),
             seats: Mutex::default(),
         });
         modules.insert(real, Arc::clone(&module));
@@ -115,11 +112,7 @@ impl Module {
                 "C_Initialize",
                 "the PKCS#11 module is not initialised",
             )),
-            generation => Ok(Inside {
-                module: self,
-                generation,
-                _entered: entered,
-            }),
+            generation => Ok(Inside { module: self, generation, _entered: entered }),
         }
     }
 
@@ -192,10 +185,7 @@ impl Module {
     /// Whether nobody has a session open.
     pub(super) fn is_idle(&self) -> bool {
         let seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        !seats
-            .iter()
-            .filter_map(Weak::upgrade)
-            .any(|seat| seat.is_occupied())
+        !seats.iter().filter_map(Weak::upgrade).any(|seat| seat.is_occupied())
     }
 
     pub(super) fn register(&self, seat: &Arc<Seat>) {

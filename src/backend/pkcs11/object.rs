@@ -29,16 +29,8 @@ pub(super) struct Pair {
 /// Finds both halves of a key; two of one half are an error.
 pub(super) fn find(session: &Session, material: MaterialId) -> Result<Pair, Fault> {
     Ok(Pair {
-        private: only(
-            material,
-            "private",
-            search(session, ObjectClass::PRIVATE_KEY, material)?,
-        )?,
-        public: only(
-            material,
-            "public",
-            search(session, ObjectClass::PUBLIC_KEY, material)?,
-        )?,
+        private: only(material, "private", search(session, ObjectClass::PRIVATE_KEY, material)?)?,
+        public: only(material, "public", search(session, ObjectClass::PUBLIC_KEY, material)?)?,
     })
 }
 
@@ -56,15 +48,9 @@ pub(super) fn read(
             "C_FindObjects",
             format!("there is a private key with CKA_ID {material} but no public key"),
         )),
-        Pair {
-            private: Some(private),
-            public: Some(public),
-        } => {
+        Pair { private: Some(private), public: Some(public) } => {
             let kinds = [key_type(session, private)?, key_type(session, public)?];
-            if kinds
-                .iter()
-                .any(|kind| *kind != Some(expected_key_type(spec)))
-            {
+            if kinds.iter().any(|kind| *kind != Some(expected_key_type(spec))) {
                 return Err(inconsistent(
                     "C_GetAttributeValue",
                     format!(
@@ -91,10 +77,7 @@ pub(super) fn generate(session: &Session, order: &Order) -> Result<Material, Fau
             )),
         });
     match checked {
-        Ok(public) => Ok(Material {
-            object: reference(order.material),
-            public,
-        }),
+        Ok(public) => Ok(Material { object: reference(order.material), public }),
         Err(fault) => {
             for object in [private, public] {
                 if let Err(error) = session.destroy_object(object) {
@@ -138,9 +121,7 @@ pub(super) fn list(session: &Session) -> Result<Vec<Listed>, Fault> {
                 continue;
             };
             let entry = Listed {
-                material: <[u8; 16]>::try_from(id.as_slice())
-                    .ok()
-                    .map(MaterialId::from_bytes),
+                material: <[u8; 16]>::try_from(id.as_slice()).ok().map(MaterialId::from_bytes),
                 object: ObjectRef::new(format!("pkcs11:id={}", hex(&id))),
                 key_set: key_set.parse::<KeySetId>().ok(),
             };
@@ -179,10 +160,7 @@ fn only(
         [object] => Ok(Some(*object)),
         many => Err(inconsistent(
             "C_FindObjects",
-            format!(
-                "{} {half} keys have the CKA_ID {material}; there must be one",
-                many.len()
-            ),
+            format!("{} {half} keys have the CKA_ID {material}; there must be one", many.len()),
         )),
     }
 }
@@ -460,9 +438,6 @@ mod tests {
     #[test]
     fn the_curve_name_is_a_printable_string_of_twelve_letters() {
         assert_eq!(EDWARDS25519_NAME[0], 0x13);
-        assert_eq!(
-            usize::from(EDWARDS25519_NAME[1]),
-            EDWARDS25519_NAME.len() - 2
-        );
+        assert_eq!(usize::from(EDWARDS25519_NAME[1]), EDWARDS25519_NAME.len() - 2);
     }
 }

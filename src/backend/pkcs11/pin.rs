@@ -50,13 +50,9 @@ pub(super) fn read(path: &Path) -> Result<SecretString, Error> {
     }
     // Room for all of it at once, so that no grown-out-of buffer keeps a copy.
     let mut bytes = Zeroizing::new(Vec::with_capacity(8192));
-    file.take(PIN_FILE_MAX + 1)
-        .read_to_end(&mut bytes)
-        .map_err(cannot)?;
+    file.take(PIN_FILE_MAX + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > PIN_FILE_MAX {
-        return Err(refuse(format!(
-            "{shown} is longer than {PIN_FILE_MAX} bytes"
-        )));
+        return Err(refuse(format!("{shown} is longer than {PIN_FILE_MAX} bytes")));
     }
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| refuse(format!("{shown} must hold the PIN as UTF-8 text")))?;
@@ -156,14 +152,8 @@ impl Desk {
             )
         };
         let (answer, answered) = blocking::sync_channel(1);
-        let request = Request {
-            token: token.to_owned(),
-            ask,
-            answer,
-        };
-        self.0
-            .try_send(request)
-            .map_err(|_| out("it is not being asked"))?;
+        let request = Request { token: token.to_owned(), ask, answer };
+        self.0.try_send(request).map_err(|_| out("it is not being asked"))?;
         match answered.recv_timeout(MEMORY_TIMEOUT) {
             Ok(result) => result.map_err(|why| out(&why)),
             Err(_) => Err(out("no answer in time")),

@@ -42,10 +42,7 @@ pub fn provision(
         return Err(Error::new(
             Kind::Unsupported,
             "C_InitToken",
-            format!(
-                "a token label must have 1 to {LABEL_MAX} bytes, not {}",
-                label.len()
-            ),
+            format!("a token label must have 1 to {LABEL_MAX} bytes, not {}", label.len()),
         )
         .into());
     }
@@ -80,9 +77,7 @@ pub fn provision(
 /// The slot of the token with that label, and whether its user PIN is set.
 fn labelled(inside: &Inside<'_>, label: &str) -> Result<Option<(Slot, bool)>, Error> {
     let pkcs11 = inside.pkcs11();
-    let slots = pkcs11
-        .get_slots_with_token()
-        .map_err(|error| from_cryptoki(&error))?;
+    let slots = pkcs11.get_slots_with_token().map_err(|error| from_cryptoki(&error))?;
     Ok(slots.into_iter().find_map(|slot| {
         let token = pkcs11.get_token_info(slot).ok()?;
         (token.token_initialized() && token.label() == label)
@@ -94,11 +89,9 @@ fn init_token(inside: &Inside<'_>, label: &str, so_pin: &SecretString) -> Result
     let pkcs11 = inside.pkcs11();
     let fail = |error: cryptoki::error::Error| from_cryptoki(&error);
     let slots = pkcs11.get_slots_with_token().map_err(fail)?;
-    let free = slots.into_iter().find(|slot| {
-        pkcs11
-            .get_token_info(*slot)
-            .is_ok_and(|token| !token.token_initialized())
-    });
+    let free = slots
+        .into_iter()
+        .find(|slot| pkcs11.get_token_info(*slot).is_ok_and(|token| !token.token_initialized()));
     let Some(slot) = free else {
         return Err(Error::new(
             Kind::Unsupported,

@@ -35,10 +35,7 @@ impl<T> Queue<T> {
     /// A queue in which at most `max` jobs wait.
     pub(super) fn new(max: usize) -> Self {
         Self {
-            state: Mutex::new(State {
-                jobs: VecDeque::new(),
-                closed: false,
-            }),
+            state: Mutex::new(State { jobs: VecDeque::new(), closed: false }),
             ready: Condvar::new(),
             max,
         }
@@ -71,10 +68,7 @@ impl<T> Queue<T> {
             if let Some(job) = state.jobs.pop_front() {
                 return Some(job);
             }
-            state = self
-                .ready
-                .wait(state)
-                .unwrap_or_else(PoisonError::into_inner);
+            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 

@@ -81,10 +81,7 @@ impl Seat {
     ) -> Result<T, Fault> {
         let mut place = self.lock();
         // Cannot be, since a re-initialisation empties the seats; and must not be.
-        if place
-            .as_ref()
-            .is_some_and(|occupant| occupant.generation != inside.generation())
-        {
+        if place.as_ref().is_some_and(|occupant| occupant.generation != inside.generation()) {
             abandon(place.take());
         }
         let occupant = match place.as_mut() {

@@ -244,9 +244,7 @@ impl Token {
     }
 
     fn link_now(&self) -> Option<Arc<Link>> {
-        self.link
-            .load_full()
-            .filter(|link| link.generation == self.module.generation())
+        self.link.load_full().filter(|link| link.generation == self.module.generation())
     }
 
     fn renew(&self, attempts: &mut Attempts, seen: u64) -> Result<(), Error> {
@@ -402,25 +400,21 @@ impl Token {
             self.memory.forget(serial)?;
         }
         let remembered = self.memory.refused(serial)?;
-        let is_refused = |hash: &Option<String>| {
-            hash.as_ref()
-                .is_some_and(|hash| pin::is_hash_of(hash, &pin))
-        };
+        let is_refused =
+            |hash: &Option<String>| hash.as_ref().is_some_and(|hash| pin::is_hash_of(hash, &pin));
         if is_refused(&remembered) || is_refused(&attempts.refused) {
             return Err(denied(format!(
                 "the token has refused the PIN in {file} before, so it is not tried again: \
                  put the right one there, or run `signkeep doctor --retry-pin`"
             )));
         }
-        let login = self.attempt(
-            &found.link,
-            &self.anchor,
-            Instant::now() + ENTER_TIMEOUT,
-            |anchor| match anchor.session.login(UserType::User, Some(&pin)) {
-                Err(Answer::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-                answer => Ok(answer?),
-            },
-        );
+        let login =
+            self.attempt(&found.link, &self.anchor, Instant::now() + ENTER_TIMEOUT, |anchor| {
+                match anchor.session.login(UserType::User, Some(&pin)) {
+                    Err(Answer::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
+                    answer => Ok(answer?),
+                }
+            });
         match login {
             Ok(()) => {
                 attempts.refused = None;
@@ -450,12 +444,9 @@ impl Token {
     /// Whether the process is logged in to the token as its user.
     fn is_logged_in(&self, link: &Link) -> Result<bool, Error> {
         let ask = || {
-            self.attempt(
-                link,
-                &self.anchor,
-                Instant::now() + ENTER_TIMEOUT,
-                |anchor| Ok(is_user(anchor.session.get_session_info()?.session_state())),
-            )
+            self.attempt(link, &self.anchor, Instant::now() + ENTER_TIMEOUT, |anchor| {
+                Ok(is_user(anchor.session.get_session_info()?.session_state()))
+            })
         };
         match ask() {
             // The anchor itself was gone; the second time it is a new one.
@@ -483,11 +474,7 @@ pub(super) const fn is_user(state: SessionState) -> bool {
 
 /// The answer when a deadline has passed.
 pub(super) fn late() -> Error {
-    Error::new(
-        Kind::Late,
-        "PKCS#11",
-        "the deadline passed before the token was done",
-    )
+    Error::new(Kind::Late, "PKCS#11", "the deadline passed before the token was done")
 }
 
 fn out(op: &'static str, message: impl Into<String>) -> Error {

@@ -49,10 +49,7 @@ pub(super) enum Job {
         answer: oneshot::Sender<Result<Vec<u8>, Error>>,
     },
     /// Whether it could sign.
-    Probe {
-        deadline: Instant,
-        answer: oneshot::Sender<Result<(), Error>>,
-    },
+    Probe { deadline: Instant, answer: oneshot::Sender<Result<(), Error>> },
 }
 
 /// Work for the management thread, which may take seconds.
@@ -70,12 +67,7 @@ pub(super) fn sign_until_closed(shared: &Shared, seat: &Seat) {
         // A signer is free again before its caller knows the answer, and whoever asked may have
         // stopped waiting for it.
         match job {
-            Job::Sign {
-                key,
-                payload,
-                deadline,
-                answer,
-            } => {
+            Job::Sign { key, payload, deadline, answer } => {
                 if !answer.is_closed() {
                     let result = shared.at_work(|| sign(shared, seat, &key, &payload, deadline));
                     let _ = answer.send(result);
@@ -124,19 +116,17 @@ fn sign(
         }
         Some(Fate::Lost) | None => {}
     }
-    let result = shared
-        .token
-        .run(seat, deadline, Patience::KeepPause, |occupant, link| {
-            let (mechanism, octets) = payload.call(&link.offer)?;
-            let private = match find(occupant, key) {
-                // It was made sure of already that the key is not there.
-                Err(Fault::Absent) if fate == Some(Fate::Lost) => {
-                    return Err(Fault::Ours(Fault::Absent.into_error()));
-                }
-                found => found?,
-            };
-            Ok(occupant.session.sign(&mechanism, private, &octets)?)
-        });
+    let result = shared.token.run(seat, deadline, Patience::KeepPause, |occupant, link| {
+        let (mechanism, octets) = payload.call(&link.offer)?;
+        let private = match find(occupant, key) {
+            // It was made sure of already that the key is not there.
+            Err(Fault::Absent) if fate == Some(Fate::Lost) => {
+                return Err(Fault::Ours(Fault::Absent.into_error()));
+            }
+            found => found?,
+        };
+        Ok(occupant.session.sign(&mechanism, private, &octets)?)
+    });
     match &result {
         Ok(signature) if signature.len() != key.public.signature_len() => {
             return Err(Error::new(
@@ -198,15 +188,11 @@ fn other_key(key: &KeyRef) -> Fault {
 }
 
 fn probe(shared: &Shared, seat: &Seat, deadline: Instant) -> Result<(), Error> {
-    shared
-        .token
-        .run(seat, deadline, Patience::TryNow, |occupant, _| {
-            let state = occupant.session.get_session_info()?.session_state();
-            if !is_user(state) {
-                return Err(
-                    Answer::Pkcs11(RvError::UserNotLoggedIn, Function::GetSessionInfo).into(),
-                );
-            }
-            occupant.ask_token()
-        })
+    shared.token.run(seat, deadline, Patience::TryNow, |occupant, _| {
+        let state = occupant.session.get_session_info()?.session_state();
+        if !is_user(state) {
+            return Err(Answer::Pkcs11(RvError::UserNotLoggedIn, Function::GetSessionInfo).into());
+        }
+        occupant.ask_token()
+    })
 }

@@ -29,11 +29,7 @@ pub fn material(number: u8) -> MaterialId {
 
 /// An order for the key set `payments`.
 pub fn order(number: u8, spec: KeySpec) -> Order {
-    Order {
-        material: material(number),
-        key_set: "payments".parse().unwrap(),
-        spec,
-    }
+    Order { material: material(number), key_set: "payments".parse().unwrap(), spec }
 }
 
 /// A reference to a key that was generated.
@@ -69,9 +65,7 @@ pub fn verifies(algorithm: Algorithm, public: &PublicKey, signature: &[u8]) -> b
                 Algorithm::Ps512 => &verify::RSA_PSS_2048_8192_SHA512,
                 other => panic!("{other} is not RSA"),
             };
-            verify::RsaPublicKeyComponents { n, e }
-                .verify(parameters, MESSAGE, signature)
-                .is_ok()
+            verify::RsaPublicKeyComponents { n, e }.verify(parameters, MESSAGE, signature).is_ok()
         }
         PublicKey::Ec { x, y, .. } => {
             let parameters = match algorithm {
@@ -81,13 +75,11 @@ pub fn verifies(algorithm: Algorithm, public: &PublicKey, signature: &[u8]) -> b
                 other => panic!("{other} is not ECDSA"),
             };
             let point = [&[4][..], x, y].concat();
-            verify::UnparsedPublicKey::new(parameters, point)
-                .verify(MESSAGE, signature)
-                .is_ok()
+            verify::UnparsedPublicKey::new(parameters, point).verify(MESSAGE, signature).is_ok()
         }
-        PublicKey::Ed25519(key) => verify::UnparsedPublicKey::new(&verify::ED25519, key)
-            .verify(MESSAGE, signature)
-            .is_ok(),
+        PublicKey::Ed25519(key) => {
+            verify::UnparsedPublicKey::new(&verify::ED25519, key).verify(MESSAGE, signature).is_ok()
+        }
     }
 }
 
@@ -110,10 +102,7 @@ async fn signs_by_every_algorithm(subject: &Subject, sizes: &[RsaBits]) {
             let key = key_ref(number, algorithm, &made);
             let signature = backend.sign(&key, message(), soon()).await.unwrap();
             assert_eq!(signature.len(), made.public.signature_len(), "{algorithm}");
-            assert!(
-                verifies(algorithm, &made.public, &signature),
-                "{algorithm} {spec}"
-            );
+            assert!(verifies(algorithm, &made.public, &signature), "{algorithm} {spec}");
             if let Some(digest) = algorithm.digest() {
                 let digest = Input::Digest(digest.of(MESSAGE).into());
                 let signature = backend.sign(&key, digest, soon()).await.unwrap();
@@ -158,10 +147,7 @@ async fn refuses_a_key_of_another_kind(backend: &Arc<dyn Backend>) {
     let other = Algorithm::Es384.key_spec(RsaBits::default());
     let error = backend.find(material(1), other).await.unwrap_err();
     assert_eq!(error.kind, Kind::Inconsistent);
-    let error = backend
-        .find(material(1), KeySpec::Ed25519)
-        .await
-        .unwrap_err();
+    let error = backend.find(material(1), KeySpec::Ed25519).await.unwrap_err();
     assert_eq!(error.kind, Kind::Inconsistent);
 }
 
@@ -171,14 +157,8 @@ async fn destroys_once_and_for_all(backend: &Arc<dyn Backend>) {
     backend.generate(&order(2, spec)).await.unwrap();
     let key = key_ref(1, Algorithm::Es256, &made);
     backend.sign(&key, message(), soon()).await.unwrap();
-    backend
-        .destroy(material(1), Some(&made.object))
-        .await
-        .unwrap();
-    backend
-        .destroy(material(1), Some(&made.object))
-        .await
-        .unwrap();
+    backend.destroy(material(1), Some(&made.object)).await.unwrap();
+    backend.destroy(material(1), Some(&made.object)).await.unwrap();
     backend.destroy(material(7), None).await.unwrap();
     assert_eq!(backend.find(material(1), spec).await.unwrap(), None);
     let error = backend.sign(&key, message(), soon()).await.unwrap_err();
@@ -211,16 +191,11 @@ async fn refuses_to_sign_with_a_key_other_than_the_one_meant(backend: &Arc<dyn B
     let spec = Algorithm::Es256.key_spec(RsaBits::default());
     let first = backend.generate(&order(1, spec)).await.unwrap();
     let second = backend.generate(&order(2, spec)).await.unwrap();
-    let confused = KeyRef {
-        public: second.public,
-        ..(*key_ref(1, Algorithm::Es256, &first)).clone()
-    };
+    let confused =
+        KeyRef { public: second.public, ..(*key_ref(1, Algorithm::Es256, &first)).clone() };
     let confused = Arc::new(confused);
     for _ in 0..2 {
-        let error = backend
-            .sign(&confused, message(), soon())
-            .await
-            .unwrap_err();
+        let error = backend.sign(&confused, message(), soon()).await.unwrap_err();
         assert_eq!(error.kind, Kind::Inconsistent, "{error}");
         let right = key_ref(1, Algorithm::Es256, &first);
         backend.sign(&right, message(), soon()).await.unwrap();
@@ -231,10 +206,7 @@ async fn a_deadline_that_has_passed_is_late(backend: &Arc<dyn Backend>) {
     let spec = Algorithm::Es256.key_spec(RsaBits::default());
     let made = backend.generate(&order(1, spec)).await.unwrap();
     let key = key_ref(1, Algorithm::Es256, &made);
-    let error = backend
-        .sign(&key, message(), Instant::now())
-        .await
-        .unwrap_err();
+    let error = backend.sign(&key, message(), Instant::now()).await.unwrap_err();
     assert_eq!(error.kind, Kind::Late);
     backend.sign(&key, message(), soon()).await.unwrap();
 }
@@ -254,57 +226,42 @@ async fn softhsm(token: &Softhsm) -> Subject {
     token.provision();
     let backend: Pkcs11Backend = token.open(&Arc::new(Memory::default())).await;
     backend.probe().await.unwrap();
-    Subject {
-        backend: Arc::new(backend),
-        lacks: &[],
-    }
+    Subject { backend: Arc::new(backend), lacks: &[] }
 }
 
 #[test]
 fn softhsm_signs_by_every_algorithm_with_2048_bits() {
-    isolated(
-        "contract::backend::softhsm_signs_by_every_algorithm_with_2048_bits",
-        |token| {
-            block_on(async {
-                signs_by_every_algorithm(&softhsm(token).await, &[RsaBits::B2048]).await;
-            });
-        },
-    );
+    isolated("contract::backend::softhsm_signs_by_every_algorithm_with_2048_bits", |token| {
+        block_on(async {
+            signs_by_every_algorithm(&softhsm(token).await, &[RsaBits::B2048]).await;
+        });
+    });
 }
 
 #[test]
 fn softhsm_signs_with_larger_rsa_keys() {
-    isolated(
-        "contract::backend::softhsm_signs_with_larger_rsa_keys",
-        |token| {
-            block_on(async {
-                let subject = softhsm(token).await;
-                let backend = &subject.backend;
-                for (number, bits) in [(1, RsaBits::B3072), (2, RsaBits::B4096)] {
-                    let made = backend
-                        .generate(&order(number, KeySpec::Rsa(bits)))
-                        .await
-                        .unwrap();
-                    for algorithm in [
-                        Algorithm::Rs256,
-                        Algorithm::Rs384,
-                        Algorithm::Rs512,
-                        Algorithm::Ps256,
-                        Algorithm::Ps384,
-                        Algorithm::Ps512,
-                    ] {
-                        backend
-                            .supports(algorithm, KeySpec::Rsa(bits))
-                            .await
-                            .unwrap();
-                        let key = key_ref(number, algorithm, &made);
-                        let signature = backend.sign(&key, message(), soon()).await.unwrap();
-                        assert!(verifies(algorithm, &made.public, &signature), "{algorithm}");
-                    }
+    isolated("contract::backend::softhsm_signs_with_larger_rsa_keys", |token| {
+        block_on(async {
+            let subject = softhsm(token).await;
+            let backend = &subject.backend;
+            for (number, bits) in [(1, RsaBits::B3072), (2, RsaBits::B4096)] {
+                let made = backend.generate(&order(number, KeySpec::Rsa(bits))).await.unwrap();
+                for algorithm in [
+                    Algorithm::Rs256,
+                    Algorithm::Rs384,
+                    Algorithm::Rs512,
+                    Algorithm::Ps256,
+                    Algorithm::Ps384,
+                    Algorithm::Ps512,
+                ] {
+                    backend.supports(algorithm, KeySpec::Rsa(bits)).await.unwrap();
+                    let key = key_ref(number, algorithm, &made);
+                    let signature = backend.sign(&key, message(), soon()).await.unwrap();
+                    assert!(verifies(algorithm, &made.public, &signature), "{algorithm}");
                 }
-            });
-        },
-    );
+            }
+        });
+    });
 }
 
 macro_rules! on_softhsm {

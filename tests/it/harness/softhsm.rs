@@ -104,9 +104,7 @@ impl Softhsm {
 
     /// Opens a backend with those settings.
     pub async fn open(&self, memory: &Arc<Memory>) -> Pkcs11Backend {
-        Pkcs11Backend::open(self.settings(), memory.clone())
-            .await
-            .unwrap()
+        Pkcs11Backend::open(self.settings(), memory.clone()).await.unwrap()
     }
 
     /// Runs the test `name` once more, in another process on the same token directory, where
@@ -150,21 +148,12 @@ fn again(name: &str, root: &Path, role: &str) {
         .unwrap();
     let status = wait(&mut child);
     let mut text = String::new();
-    std::fs::File::open(&log)
-        .unwrap()
-        .read_to_string(&mut text)
-        .unwrap();
+    std::fs::File::open(&log).unwrap().read_to_string(&mut text).unwrap();
     let Some(status) = status else {
         panic!("{name} was not done after {TIMEOUT:?}:\n{text}");
     };
-    assert!(
-        status.success(),
-        "{name} in its own process: {status}\n{text}"
-    );
-    assert!(
-        text.contains("1 passed"),
-        "{name} is not the name of one test:\n{text}"
-    );
+    assert!(status.success(), "{name} in its own process: {status}\n{text}");
+    assert!(text.contains("1 passed"), "{name} is not the name of one test:\n{text}");
 }
 
 fn wait(child: &mut std::process::Child) -> Option<std::process::ExitStatus> {
