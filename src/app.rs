@@ -1,1 +1,252 @@
-//! To come.
+//! The composition root: what is read in one place to see how the service hangs together.
+//!
+//! Build binds first, so that a taken port is known before a key is touched; then the store, the
+//! backends, the keyring. Run serves as soon as the keyring stands, whether or not the HSM answers:
+//! health says how things are, and what is down heals without a restart.
+
+mod listeners;
+mod pin_memory;
+mod prober;
+mod process;
+mod reload;
+mod seeder;
+
+pub use listeners::{Addresses, Bound};
+pub use pin_memory::StorePinMemory;
+
+use crate::backend::Backend;
+use crate::backend::pkcs11::{self, Pkcs11Backend};
+use crate::clock::SystemClock;
+use crate::config::{Config, Pkcs11, Token};
+use crate::health::Health;
+use crate::key::BackendName;
+use crate::keyring::{self, Keyring};
+use crate::metrics::Metrics;
+use crate::shutdown::{Shutdown, Stop};
+use crate::store::Store;
+use crate::store::sqlite::SqliteStore;
+use crate::telemetry::Telemetry;
+use crate::{grpc, http};
+use anyhow::{Context, Result, anyhow};
+use listeners::Ports;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+
+/// How long store and backends may take to end their work, once nothing asks them any more.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The service, built and bound, not serving yet.
+pub struct App {
+    config: Config,
+    bound: Bound,
+    store: Arc<dyn Store>,
+    backends: BTreeMap<BackendName, Arc<dyn Backend>>,
+    keyring: Keyring,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl App {
+    /// Takes the ports, opens the store and the backends, and builds the keyring.
+    pub async fn build(config: Config) -> Result<Self> {
+        process::keep_memory_private()?;
+        let bound = Bound::bind(&config.listeners).await?;
+        let store: Arc<dyn Store> = Arc::new(
+            SqliteStore::open(&config.store)
+                .await
+                .with_context(|| format!("the store {}", config.store.display()))?,
+        );
+        let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
+        for (name, settings) in &config.backends {
+            let memory = Arc::new(StorePinMemory::new(store.clone()));
+            let backend = Pkcs11Backend::open(pkcs11_settings(name, settings), memory)
+                .await
+                .with_context(|| format!("the backend {name}"))?;
+            backends.insert(name.clone(), Arc::new(backend));
+        }
+        let metrics = Metrics::new();
+        let keyring = Keyring::open(keyring::Parts {
+            store: store.clone(),
+            backends: backends.clone(),
+            clock: Arc::new(SystemClock),
+            limits: config.publication_limits(),
+            metrics: metrics.clone(),
+        })
+        .await
+        .context("the keys")?;
+        Ok(Self {
+            config,
+            bound,
+            store,
+            backends,
+            keyring,
+            health: Health::default(),
+            metrics,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> Addresses {
+        self.bound.addresses()
+    }
+
+    /// Serves until it is asked to stop by `shutdown`, then drains. `ready` is called once every
+    /// face answers and the key sets of the file have been looked after; `file` is read again on
+    /// SIGHUP.
+    pub async fn run(
+        self,
+        shutdown: Shutdown,
+        telemetry: Telemetry,
+        file: PathBuf,
+        ready: impl FnOnce(&Addresses) -> Result<()>,
+    ) -> Result<()> {
+        let stop = shutdown.stop();
+        let addresses = self.addresses();
+        let mut helpers = JoinSet::new();
+        let (keyring, rotator_stop) = (self.keyring.clone(), stop.clone());
+        helpers.spawn(async move { keyring.run_rotator(rotator_stop).await });
+        helpers.spawn(until_soft(
+            stop.clone(),
+            prober::run(prober::Parts {
+                store: self.store.clone(),
+                backends: self.backends.clone(),
+                keyring: self.keyring.clone(),
+                health: self.health.clone(),
+                metrics: self.metrics.clone(),
+            }),
+        ));
+        helpers.spawn(until_soft(stop.clone(), reload::run(file, telemetry)));
+        let mut faces = self.serve(&stop);
+
+        let seeds = self.config.key_sets.clone();
+        let seeder = seeder::Seeder::new(self.keyring.clone(), seeds);
+        let left = stop.until_hard(seeder.once()).await.flatten();
+        if let Some(left) = left {
+            helpers.spawn(until_soft(stop.clone(), left.until_done()));
+        }
+        if !stop.begun() {
+            ready(&addresses)?;
+        }
+
+        let drain = self.config.limits.drain_timeout;
+        let outcome = tokio::select! {
+            ended = faces.join_next() => match ended {
+                Some(Ok(Err(error))) => Err(error),
+                _ if stop.begun() => Ok(()),
+                _ => Err(anyhow!("a listener ended by itself")),
+            },
+            followed = shutdown.follow_signals(drain) => followed.context("signals"),
+        };
+        self.health.update(|report| report.stopping = true);
+        shutdown.begin();
+        let drained = async { while faces.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain, stop.until_hard(drained))
+            .await
+            .is_err()
+        {
+            tracing::warn!("requests under way are dropped: the time to finish them is over");
+        }
+        faces.shutdown().await;
+        shutdown.end();
+        helpers.shutdown().await;
+        self.close().await;
+        tracing::info!("stopped");
+        outcome
+    }
+
+    /// Starts every face on its listeners.
+    fn serve(&self, stop: &Stop) -> JoinSet<Result<()>> {
+        let mut faces = JoinSet::new();
+        let Ports {
+            grpc,
+            http,
+            metrics,
+        } = self.bound.take();
+        let deps = grpc::Deps {
+            keyring: self.keyring.clone(),
+            health: self.health.clone(),
+            settings: grpc::Settings {
+                request_timeout_max: self.config.limits.request_timeout,
+                drain_timeout: self.config.limits.drain_timeout,
+                ..grpc::Settings::default()
+            },
+        };
+        let soft = stop.clone();
+        faces.spawn(async move {
+            grpc::serve(grpc, deps, async move { soft.soft().await })
+                .await
+                .context("gRPC")
+        });
+        for (listener, address) in http {
+            let router = http::router(http::State {
+                keyring: self.keyring.clone(),
+                health: self.health.clone(),
+                default_key_set: self.config.default_key_set.clone(),
+                settings: http::Settings {
+                    max_age: self.config.jwks.max_age,
+                    stale_while_revalidate: self.config.jwks.stale_while_revalidate,
+                    stale_if_error: self.config.jwks.stale_if_error,
+                    public_url: self.config.jwks.public_url.clone(),
+                    address,
+                },
+            });
+            let soft = stop.clone();
+            faces.spawn(async move {
+                http::serve(listener, router, async move { soft.soft().await }).await;
+                Ok(())
+            });
+        }
+        for (listener, _address) in metrics {
+            let router = http::metrics::router(self.metrics.clone());
+            let soft = stop.clone();
+            faces.spawn(async move {
+                http::serve(listener, router, async move { soft.soft().await }).await;
+                Ok(())
+            });
+        }
+        faces
+    }
+
+    async fn close(self) {
+        for (name, backend) in &self.backends {
+            if tokio::time::timeout(CLOSE_TIMEOUT, backend.stop())
+                .await
+                .is_err()
+            {
+                tracing::warn!(backend = %name, "the backend did not end its work in time");
+            }
+        }
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.store.close())
+            .await
+            .is_err()
+        {
+            tracing::warn!("the store did not close in time");
+        }
+    }
+}
+
+/// A backend's settings as its adapter takes them.
+pub fn pkcs11_settings(name: &BackendName, settings: &Pkcs11) -> pkcs11::Settings {
+    pkcs11::Settings {
+        name: name.clone(),
+        module: settings.module.clone(),
+        token: match &settings.token {
+            Token::Label(label) => pkcs11::TokenSelector::Label(label.clone()),
+            Token::Serial(serial) => pkcs11::TokenSelector::Serial(serial.clone()),
+        },
+        pin_file: settings.pin_file.clone(),
+        workers: settings.workers,
+        queue_max: settings.queue,
+    }
+}
+
+/// Does `work` until the soft stop.
+async fn until_soft(stop: Stop, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = stop.soft() => {}
+    }
+}

@@ -1,3 +1,7 @@
 //! The `signkeep` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    signkeep::cli::main()
+}

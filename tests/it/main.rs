@@ -1,6 +1,7 @@
 //! Signkeep's tests, one binary.
 
 mod bad_input;
+mod command;
 mod contract;
 mod crash;
 mod goldens;

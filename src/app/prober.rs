@@ -1,0 +1,99 @@
+//! Looks at store and backends once a second and writes down how they are.
+//!
+//! Each part is asked with a time limit, so that one that hangs is reported as out and keeps
+//! nobody from being asked again.
+
+use crate::backend::Backend;
+use crate::health::{Health, Report};
+use crate::key::BackendName;
+use crate::keyring::Keyring;
+use crate::metrics::Metrics;
+use crate::store::Store;
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::MissedTickBehavior;
+
+const PERIOD: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What is looked at, and where it is written.
+pub(super) struct Parts {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) backends: BTreeMap<BackendName, Arc<dyn Backend>>,
+    pub(super) keyring: Keyring,
+    pub(super) health: Health,
+    pub(super) metrics: Metrics,
+}
+
+/// Goes on until it is dropped.
+pub(super) async fn run(parts: Parts) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        look(&parts).await;
+    }
+}
+
+async fn look(parts: &Parts) {
+    let store = verdict(parts.store.probe()).await;
+    let mut backends = BTreeMap::new();
+    for (name, backend) in &parts.backends {
+        backends.insert(name.to_string(), verdict(backend.probe()).await);
+    }
+    let incomplete: Vec<_> = parts
+        .keyring
+        .incomplete()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let before = parts.health.report();
+    parts.health.update(|report| {
+        report.started = true;
+        report.store = store;
+        report.backends = backends;
+        report.incomplete = incomplete;
+    });
+    let after = parts.health.report();
+    parts.metrics.health(&after);
+    tell(&before, &after);
+}
+
+/// None if it is well, else why it is out.
+async fn verdict<E: Display>(probe: impl Future<Output = Result<(), E>>) -> Option<String> {
+    match tokio::time::timeout(PATIENCE, probe).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(error.to_string()),
+        Err(_late) => Some(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
+}
+
+/// Logs what has changed, once.
+fn tell(before: &Report, after: &Report) {
+    match (&before.store, &after.store) {
+        (was, Some(why)) if was.as_ref() != Some(why) => tracing::error!(%why, "the store is out"),
+        (Some(_), None) => tracing::info!("the store is well again"),
+        _ => {}
+    }
+    for (backend, now) in &after.backends {
+        match (before.backends.get(backend).and_then(Option::as_ref), now) {
+            (was, Some(why)) if was != Some(why) => {
+                tracing::error!(%backend, %why, "the backend is out");
+            }
+            (Some(_), None) => tracing::info!(%backend, "the backend is well again"),
+            _ => {}
+        }
+    }
+    for key_set in &after.incomplete {
+        if !before.incomplete.contains(key_set) {
+            tracing::error!(%key_set, "the key set lacks a current or a next key");
+        }
+    }
+    for key_set in &before.incomplete {
+        if !after.incomplete.contains(key_set) {
+            tracing::info!(%key_set, "the key set is complete again");
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! What the command line says when something did not work: what happened, the reason, what to do.
+
+use std::process::ExitCode;
+use std::time::Duration;
+use tonic::{Code, Status};
+use tonic_types::StatusExt;
+
+use super::output;
+use crate::config;
+
+/// How a command ends, as `--help` lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It is done.
+    Done,
+    /// It was refused, or failed.
+    Failed,
+    /// The command line is wrong.
+    Usage,
+    /// The service cannot be reached.
+    Unreachable,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Unreachable => 3,
+        })
+    }
+}
+
+/// Why a command did not do as it was asked, for a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// How the command ends.
+    pub exit: Exit,
+    /// What happened.
+    pub what: String,
+    /// The service's reason, e.g. `KEY_NOT_FOUND`.
+    pub reason: Option<String>,
+    /// What to do, a sentence each.
+    pub mend: Vec<String>,
+}
+
+impl Failure {
+    /// Something failed here.
+    pub fn new(what: impl Into<String>) -> Self {
+        Self {
+            exit: Exit::Failed,
+            what: what.into(),
+            reason: None,
+            mend: Vec::new(),
+        }
+    }
+
+    /// The command line asks for something that cannot be.
+    pub fn usage(what: impl Into<String>) -> Self {
+        Self {
+            exit: Exit::Usage,
+            ..Self::new(what)
+        }
+    }
+
+    /// Nothing answers at `server`.
+    pub fn unreachable(server: &str, why: &str) -> Self {
+        Self {
+            exit: Exit::Unreachable,
+            ..Self::new(format!("no service answers at {server}: {why}"))
+        }
+        .mend("start one with `signkeep dev` or `signkeep serve`, or name another with --server")
+    }
+
+    /// The same with one more thing to do.
+    #[must_use]
+    pub fn mend(mut self, what: impl Into<String>) -> Self {
+        self.mend.push(what.into());
+        self
+    }
+
+    /// Says it on standard error.
+    pub fn print(&self) {
+        let mut lines = vec![format!("error: {}", self.what)];
+        lines.extend(self.reason.iter().map(|reason| format!("reason: {reason}")));
+        lines.extend(self.mend.iter().map(|mend| format!("to do: {mend}")));
+        for line in lines {
+            output::note(&line);
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self::new(format!("{error:#}"))
+    }
+}
+
+impl From<config::Error> for Failure {
+    fn from(error: config::Error) -> Self {
+        Self::new(error.to_string())
+    }
+}
+
+impl From<Status> for Failure {
+    fn from(status: Status) -> Self {
+        let details = status.get_error_details();
+        let info = details.error_info();
+        let reason = info.map(|info| info.reason.clone());
+        let mut failure = Self::new(match status.message() {
+            "" => format!("the service answered {}", name(status.code())),
+            message => message.to_owned(),
+        });
+        for violation in details
+            .bad_request()
+            .iter()
+            .flat_map(|bad| &bad.field_violations)
+        {
+            if !failure.what.contains(&violation.description) {
+                failure.what.push_str(&format!(
+                    "\n  {}: {}",
+                    violation.field, violation.description
+                ));
+            }
+        }
+        let wait = details.retry_info().and_then(|retry| retry.retry_delay);
+        if let Some(advice) = advice(reason.as_deref(), wait) {
+            failure.mend.push(advice);
+        }
+        let metadata = |key: &str| info.and_then(|info| info.metadata.get(key));
+        if metadata("committed").is_some_and(|committed| committed == "true") {
+            failure.mend.push(
+                "the change was made; repeat with the same --request-id to see it confirmed"
+                    .to_owned(),
+            );
+        }
+        if let Some(request) = metadata("request_id") {
+            failure.mend.push(format!(
+                "the service's log has more under request {request}"
+            ));
+        }
+        if reason.is_none() && status.code() == Code::Unavailable {
+            failure.exit = Exit::Unreachable;
+        }
+        failure.reason = Some(reason.unwrap_or_else(|| name(status.code()).to_owned()));
+        failure
+    }
+}
+
+/// What mends a refusal, by its reason.
+fn advice(reason: Option<&str>, wait: Option<Duration>) -> Option<String> {
+    let after = wait.map(|wait| format!("in {}", config::words(round(wait))));
+    let later = |then: &str| match &after {
+        Some(after) => format!("try again {after}{then}"),
+        None => format!("try again later{then}"),
+    };
+    Some(match reason? {
+        "KEY_SET_NOT_FOUND" => "`signkeep key-sets list` shows what there is".to_owned(),
+        "KEY_NOT_FOUND" => "`signkeep keys list --all` shows every key of the key set".to_owned(),
+        "NEXT_KEY_NOT_PROPAGATED" | "TOKENS_STILL_VALID" => {
+            later(", or use --force with a --reason and accept what verifiers will see")
+        }
+        "CURRENT_KEY" => {
+            "rotate first, or use --emergency with a --reason: the next key takes over at once"
+                .to_owned()
+        }
+        "KEY_SET_CHANGED" => "look at `signkeep keys list` and decide again".to_owned(),
+        "ROTATION_HOLD" => {
+            "lift the hold with `signkeep key-sets update --rotation-hold off`".to_owned()
+        }
+        "KEY_SET_DISABLED" => "`signkeep key-sets enable` lets it sign again".to_owned(),
+        "KEY_SET_IN_USE" => {
+            "disable it, then revoke every key that is neither retired nor revoked".to_owned()
+        }
+        "REQUEST_ID_REUSED" => "choose another --request-id".to_owned(),
+        "BACKEND_UNAVAILABLE" | "STORE_UNAVAILABLE" => {
+            format!("{}; `signkeep doctor` finds out what is wrong", later(""))
+        }
+        "LEASE_EXPIRED" | "NO_CURRENT_KEY" | "OVERLOADED" | "RATE_LIMITED" | "SHUTTING_DOWN"
+        | "WATCH_LAGGED" => later(""),
+        "DEADLINE_EXCEEDED" => "try again, or allow more with --timeout".to_owned(),
+        "MESSAGE_TOO_LARGE" => "hash the message and sign the digest with --digest".to_owned(),
+        _ => return after.map(|after| format!("try again {after}")),
+    })
+}
+
+fn round(wait: Duration) -> Duration {
+    Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
+}
+
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tonic_types::ErrorDetails;
+
+    #[test]
+    fn a_refusal_says_what_why_and_what_to_do() {
+        let mut details = ErrorDetails::new();
+        details
+            .set_error_info("NEXT_KEY_NOT_PROPAGATED", "signkeep", [])
+            .set_retry_info(Some(Duration::from_millis(851_200)));
+        let status = Status::with_error_details(
+            Code::FailedPrecondition,
+            "verifiers may not hold the next key yet",
+            details,
+        );
+        let failure = Failure::from(status);
+        assert_eq!(failure.exit, Exit::Failed);
+        assert_eq!(failure.what, "verifiers may not hold the next key yet");
+        assert_eq!(failure.reason.as_deref(), Some("NEXT_KEY_NOT_PROPAGATED"));
+        let mend = failure.mend.join(" ");
+        assert!(
+            mend.contains("14m12s") && mend.contains("--force"),
+            "{mend}"
+        );
+    }
+
+    #[test]
+    fn every_wrong_field_is_named() {
+        let mut details = ErrorDetails::new();
+        details
+            .set_error_info("INVALID_REQUEST", "signkeep", [])
+            .add_bad_request_violation("key_set", "must be a name")
+            .add_bad_request_violation("page_size", "must not be negative");
+        let status = Status::with_error_details(Code::InvalidArgument, "malformed", details);
+        let what = Failure::from(status).what;
+        assert!(what.contains("key_set: must be a name"), "{what}");
+        assert!(what.contains("page_size: must not be negative"), "{what}");
+    }
+
+    #[test]
+    fn a_service_that_is_not_there_has_its_own_exit_code() {
+        let bare = Failure::from(Status::unavailable("connection refused"));
+        assert_eq!(bare.exit, Exit::Unreachable);
+        let mut details = ErrorDetails::new();
+        details.set_error_info("BACKEND_UNAVAILABLE", "signkeep", []);
+        let answered = Status::with_error_details(Code::Unavailable, "the HSM is out", details);
+        assert_eq!(Failure::from(answered).exit, Exit::Failed);
+    }
+
+    #[test]
+    fn an_empty_message_is_replaced_by_the_code() {
+        let failure = Failure::from(Status::new(Code::DataLoss, ""));
+        assert_eq!(failure.what, "the service answered DATA_LOSS");
+    }
+}

@@ -1,0 +1,63 @@
+//! `signkeep keys watch`: every change as it happens.
+
+use super::client::Connection;
+use super::output::{self, Output};
+use super::{Failure, keys, message};
+use crate::grpc::proto as pb;
+use clap::Args;
+use serde_json::json;
+use tonic::Request;
+
+#[derive(Debug, Args)]
+pub(super) struct WatchArgs {
+    /// The key set; without it every one.
+    #[arg(long, value_name = "ID", default_value = "")]
+    key_set: String,
+    /// How the result looks; JSON is one object a line.
+    #[arg(long, value_enum, default_value_t)]
+    output: Output,
+    #[command(flatten)]
+    connection: Connection,
+}
+
+/// Runs until the service ends the stream or the operator interrupts.
+pub(super) async fn run(args: WatchArgs) -> Result<(), Failure> {
+    let client = args.connection.open().await?;
+    // No deadline: a watch lasts as long as it is wanted; keepalive notices a dead connection.
+    let request = Request::new(pb::WatchKeysRequest {
+        key_set: args.key_set,
+    });
+    let mut service = client.keys.clone();
+    let mut changes = client.answer(service.watch_keys(request)).await?;
+    while let Some(change) = changes.message().await? {
+        show(&change, args.output)?;
+    }
+    Err(Failure::new("the service ended the watch").mend("watch again"))
+}
+
+fn show(change: &pb::WatchKeysResponse, form: Output) -> Result<(), Failure> {
+    if form == Output::Json {
+        let sets: Vec<_> = change.key_sets.iter().map(message::key_set).collect();
+        let object = json!({
+            "keySets": sets,
+            "revision": change.revision.to_string(),
+            "snapshot": change.snapshot,
+        });
+        return output::line(&object.to_string());
+    }
+    let kind = if change.snapshot {
+        "snapshot"
+    } else {
+        "change"
+    };
+    for set in &change.key_sets {
+        let lacks = if set.incomplete { ", incomplete" } else { "" };
+        let state = message::set_state(set);
+        output::line(&format!(
+            "{kind} at revision {}: {} ({state}{lacks})",
+            change.revision, set.id
+        ))?;
+        keys::print_keys(&set.keys, form)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,306 @@
+use super::*;
+
+const FILE: &str = "/etc/signkeep/signkeep.toml";
+
+const SMALL: &str = r#"
+[backends.token]
+kind = "pkcs11"
+module = "/usr/lib/softhsm/libsofthsm2.so"
+token_label = "signkeep"
+pin_file = "pin"
+"#;
+
+fn parse_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, Error> {
+    let environment = environment
+        .iter()
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let file = Path::new(FILE);
+    Config::parse(text, file, Path::new("/etc/signkeep"), environment)
+}
+
+fn parse(text: &str) -> Result<Config, Error> {
+    parse_with(text, &[])
+}
+
+fn with_token(rest: &str) -> String {
+    format!("{SMALL}{rest}")
+}
+
+/// The manual with its examples made live: comment lines that begin with `#` and no space.
+fn manual() -> String {
+    DEFAULTS
+        .lines()
+        .map(|line| match line.strip_prefix('#') {
+            Some(example) if example.starts_with(|first: char| !first.is_whitespace()) => example,
+            _ => line,
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[test]
+fn the_manual_says_what_the_defaults_are() {
+    let written: File = toml::from_str(DEFAULTS).unwrap();
+    let default = File {
+        default_key_set: DefaultKeySet(Some("default".parse().unwrap())),
+        ..File::default()
+    };
+    assert_eq!(written, default);
+}
+
+#[test]
+fn the_manual_with_its_examples_is_a_configuration() {
+    let config = parse(&manual()).unwrap();
+    let default = config.key_sets.values().next().unwrap();
+    assert_eq!(config.backends.len(), 1);
+    assert_eq!(
+        default.policy.rotation_period,
+        Some(Duration::from_secs(90 * 86400))
+    );
+    let policy = crate::key::Policy {
+        retention: default.policy.retention,
+        rotation_period: default.policy.rotation_period,
+        ..crate::key::Policy::default()
+    };
+    assert_eq!(default.policy, policy, "examples are the defaults");
+}
+
+#[test]
+fn a_small_file_has_every_default() {
+    let config = parse(SMALL).unwrap();
+    assert_eq!(config.store, Path::new("/etc/signkeep/signkeep.db"));
+    assert_eq!(config.lease, Duration::from_secs(60));
+    assert_eq!(config.default_key_set.as_str(), "default");
+    assert_eq!(config.listeners.grpc, ["127.0.0.1:50051".parse().unwrap()]);
+    assert_eq!(config.listeners.http, ["127.0.0.1:8080".parse().unwrap()]);
+    assert_eq!(
+        config.listeners.metrics,
+        ["127.0.0.1:9464".parse().unwrap()]
+    );
+    let token = config.backends.values().next().unwrap();
+    assert_eq!(token.pin_file, Path::new("/etc/signkeep/pin"));
+    assert_eq!(token.queue, 1024);
+    assert!(token.workers > 0);
+    let limits = config.publication_limits();
+    assert_eq!(limits.propagation_delay_min(), Duration::from_secs(90));
+}
+
+#[test]
+fn an_unknown_setting_is_refused_with_its_line() {
+    let error = parse("lease = \"60s\"\nleese = \"60s\"\n").unwrap_err();
+    assert_eq!(error.place, Place::Line(FILE.into(), 2));
+    assert_eq!(error.field, "leese");
+    assert!(error.what.contains("unknown field"), "{error}");
+}
+
+#[test]
+fn an_unknown_setting_in_a_section_is_refused_with_its_path() {
+    let error = parse(&with_token("pin = \"1234\"\n")).unwrap_err();
+    assert_eq!(error.field, "backends.token.pin");
+    assert_eq!(error.place, Place::Line(FILE.into(), 7));
+}
+
+#[test]
+fn a_value_of_the_wrong_kind_is_refused_with_line_and_field() {
+    let error = parse("[jwks]\nmax_age = \"soon\"\n").unwrap_err();
+    assert_eq!(error.place, Place::Line(FILE.into(), 2));
+    assert_eq!(error.field, "jwks.max_age");
+    assert!(error.what.contains("15m"), "{error}");
+    let error = parse("[jwks]\nmax_age = 15\n").unwrap_err();
+    assert_eq!(error.field, "jwks.max_age");
+}
+
+#[test]
+fn text_that_is_not_toml_is_refused_with_its_line() {
+    let error = parse("lease = \"60s\"\n[store\n").unwrap_err();
+    assert_eq!(error.place, Place::Line(FILE.into(), 2));
+}
+
+#[test]
+fn the_environment_comes_before_the_file() {
+    let text = with_token("workers = 3\n[listeners.http]\naddress = \"127.0.0.1:1\"\n");
+    let config = parse_with(
+        &text,
+        &[
+            ("SIGNKEEP_STORE__URL", "sqlite:/var/lib/keys.db"),
+            ("SIGNKEEP_LEASE", "30s"),
+            ("SIGNKEEP_BACKENDS__TOKEN__WORKERS", "5"),
+            ("SIGNKEEP_BACKENDS__TOKEN__TOKEN_LABEL", "1234"),
+            ("SIGNKEEP_LISTENERS__GRPC__0__ADDRESS", "127.0.0.1:2"),
+            ("SIGNKEEP_LISTENERS__GRPC__1__ADDRESS", "[::1]:3"),
+            ("SIGNKEEP_LISTENERS__HTTP__ADDRESS", "127.0.0.1:4"),
+            ("SIGNKEEP_KEY_SETS__DEMO_ES256__ALGORITHM", "ES256"),
+            (
+                "SIGNKEEP_KEY_SETS__DEMO_ES256__ISSUER",
+                "https://issuer.example/",
+            ),
+            ("HOME", "/root"),
+            ("SIGNKEEP_SERVER", "http://127.0.0.1:50051"),
+        ],
+    )
+    .unwrap();
+    assert_eq!(config.store, Path::new("/var/lib/keys.db"));
+    assert_eq!(config.lease, Duration::from_secs(30));
+    let token = config.backends.values().next().unwrap();
+    assert_eq!(token.workers, 5);
+    assert_eq!(token.token, Token::Label("1234".to_owned()));
+    let grpc: Vec<_> = config
+        .listeners
+        .grpc
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert_eq!(grpc, ["127.0.0.1:2", "[::1]:3"]);
+    assert_eq!(config.listeners.http, ["127.0.0.1:4".parse().unwrap()]);
+    let demo = config.key_sets.keys().next().unwrap();
+    assert_eq!(demo.as_str(), "demo-es256");
+}
+
+#[test]
+fn an_unknown_variable_is_refused_with_its_name() {
+    for name in ["SIGNKEEP_STORE__URI", "SIGNKEEP_STOER", "SIGNKEEP_"] {
+        let error = parse_with(SMALL, &[(name, "sqlite:x")]).unwrap_err();
+        assert_eq!(error.place, Place::Variable(name.to_owned()), "{error}");
+    }
+}
+
+#[test]
+fn a_wrong_value_in_a_variable_is_refused_with_its_name() {
+    for (name, value, field) in [
+        ("SIGNKEEP_LEASE", "soon", "lease"),
+        ("SIGNKEEP_STORE__URL", "postgres://db/keys", "store.url"),
+        (
+            "SIGNKEEP_BACKENDS__TOKEN__WORKERS",
+            "many",
+            "backends.token.workers",
+        ),
+        (
+            "SIGNKEEP_BACKENDS__TOKEN__WORKERS",
+            "0",
+            "backends.token.workers",
+        ),
+        ("SIGNKEEP_LOG__FORMAT", "xml", "log.format"),
+    ] {
+        let error = parse_with(SMALL, &[(name, value)]).unwrap_err();
+        assert_eq!(error.place, Place::Variable(name.to_owned()), "{error}");
+        assert_eq!(error.field, field, "{error}");
+    }
+}
+
+#[test]
+fn a_list_in_the_environment_has_no_gaps() {
+    let error = parse_with(
+        SMALL,
+        &[("SIGNKEEP_LISTENERS__GRPC__1__ADDRESS", "127.0.0.1:2")],
+    );
+    assert!(error.unwrap_err().what.contains("entry 0"));
+}
+
+#[test]
+fn anything_but_loopback_is_refused() {
+    for (address, word) in [
+        ("0.0.0.0:50051", "loopback only"),
+        ("[::]:50051", "loopback only"),
+        ("192.0.2.1:50051", "loopback only"),
+        ("unix:/run/signkeep.sock", "Unix socket"),
+        ("localhost:50051", "IP address"),
+        ("127.0.0.1", "IP address"),
+    ] {
+        let text = with_token(&format!("[[listeners.grpc]]\naddress = \"{address}\"\n"));
+        let error = parse(&text).unwrap_err();
+        assert_eq!(error.field, "listeners.grpc.address");
+        assert!(error.what.contains(word), "{error}");
+    }
+    let zero = with_token("[listeners.grpc]\naddress = \"127.0.0.1:0\"\n");
+    assert!(parse(&zero).is_ok());
+}
+
+#[test]
+fn only_sqlite_is_a_store() {
+    for url in [
+        "postgres://db/keys",
+        "signkeep.db",
+        "sqlite:",
+        "sqlite::memory:",
+        "sqlite://x",
+    ] {
+        let text = with_token(&format!("[store]\nurl = \"{url}\"\n"));
+        let error = parse(&text).unwrap_err();
+        assert_eq!(
+            (error.field.as_str(), &error.place),
+            ("store.url", &Place::Line(FILE.into(), 8))
+        );
+        assert!(error.what.contains("sqlite:"), "{error}");
+    }
+}
+
+#[test]
+fn a_token_is_named_in_exactly_one_way() {
+    let both = with_token("token_serial = \"77\"\n");
+    assert_eq!(
+        parse(&both).unwrap_err().field,
+        "backends.token.token_serial"
+    );
+    let neither = SMALL.replace("token_label = \"signkeep\"", "");
+    assert_eq!(
+        parse(&neither).unwrap_err().field,
+        "backends.token.token_label"
+    );
+}
+
+#[test]
+fn a_configuration_without_a_backend_is_refused() {
+    let error = parse("lease = \"60s\"\n").unwrap_err();
+    assert_eq!(error.field, "backends");
+    assert_eq!(error.place, Place::File(FILE.into()));
+}
+
+#[test]
+fn a_policy_that_does_not_hold_together_is_refused_with_its_line() {
+    let text = with_token(
+        "[key_sets.default]\nalgorithm = \"ES256\"\nissuer = \"https://issuer.example/\"\npropagation_delay = \"10s\"\n",
+    );
+    let error = parse(&text).unwrap_err();
+    assert_eq!(error.field, "key_sets.default.propagation_delay");
+    assert_eq!(error.place, Place::Line(FILE.into(), 10));
+    assert!(error.what.contains("90s"), "{error}");
+}
+
+#[test]
+fn a_key_set_that_cannot_be_is_refused() {
+    for (rest, field) in [
+        (
+            "[key_sets.default]\nalgorithm = \"HS256\"\nissuer = \"x\"\n",
+            "key_sets.default.algorithm",
+        ),
+        (
+            "[key_sets.default]\nalgorithm = \"ES256\"\nissuer = \"\"\n",
+            "key_sets.default.issuer",
+        ),
+        (
+            "[key_sets.default]\nalgorithm = \"ES256\"\nissuer = \"x\"\nbackend = \"kms\"\n",
+            "key_sets.default.backend",
+        ),
+        (
+            "[key_sets.default]\nalgorithm = \"RS256\"\nissuer = \"x\"\nrsa_bits = 1024\n",
+            "key_sets.default.rsa_bits",
+        ),
+        (
+            "[key_sets.signkeep-audit]\nalgorithm = \"ES256\"\nissuer = \"x\"\n",
+            "key_sets.signkeep-audit",
+        ),
+    ] {
+        let error = parse(&with_token(rest)).unwrap_err();
+        assert_eq!(error.field, field, "{error}");
+        assert!(matches!(error.place, Place::Line(..)), "{error}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_says_how_to_get_one() {
+    let error = Config::load(Path::new("/nonexistent/signkeep.toml"), []).unwrap_err();
+    assert!(
+        error.to_string().contains("signkeep config defaults"),
+        "{error}"
+    );
+}
