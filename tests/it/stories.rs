@@ -7,5 +7,6 @@ mod algorithms;
 mod crashes;
 mod lifecycle;
 mod races;
+mod readme;
 mod reflection;
 mod restarts;

@@ -5,7 +5,7 @@
 //! ```text
 //!              main ── cli
 //!                │
-//!               app ───────────── config  telemetry  shutdown  health
+//!               app ──── config  telemetry  metrics  shutdown  health
 //!     ┌──────┬───┴───┬─────────┐
 //!   grpc   http  management  console      faces: translate, decide nothing
 //!     └──────┴───┬───┴─────────┘

@@ -38,7 +38,7 @@ def main():
     except grpc.RpcError as error:
         print(f"{error.code().name}: {error.details()}", file=sys.stderr)
         return 1
-    print(json_format.MessageToJson(answer, indent=None))
+    print(json_format.MessageToJson(answer, indent=2))
     return 0
 
 

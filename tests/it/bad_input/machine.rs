@@ -163,7 +163,7 @@ async fn a_wrong_pin_is_tried_once_however_often_the_service_is_started() {
     let right = logins();
     assert!(right >= 1, "the spy sees logins");
 
-    fs::write(service.pin_file(), "271828").unwrap();
+    service.write_pin("271828");
     for _ in 0..3 {
         service.start_unready().await;
         let key_set = service.key_set("default");
@@ -184,7 +184,7 @@ async fn a_wrong_pin_is_tried_once_however_often_the_service_is_started() {
     );
     assert_eq!(logins(), right + 1, "the wrong PIN was tried once");
 
-    fs::write(service.pin_file(), PIN).unwrap();
+    service.write_pin(PIN);
     service.start().await;
     signs_again(&service).await;
     service.is_unharmed();

@@ -34,7 +34,7 @@ pub(crate) struct Service {
     process: Option<Process>,
     addresses: Addresses,
     /// A copy of the binary, to be run by [`NOBODY`]; none: ourselves run the binary itself.
-    unprivileged: Option<PathBuf>,
+    unprivileged: Option<TempDir>,
 }
 
 /// How the process is started.
@@ -70,7 +70,7 @@ impl Service {
         let service = Self::new(Launch::Serve(Vec::new()));
         service.write_softhsm_config();
         fs::create_dir(service.tokens()).unwrap();
-        fs::write(service.pin_file(), PIN).unwrap();
+        service.write_pin(PIN);
         service.write_config(&softhsm_module());
         let mut init = Command::new(tool("softhsm2-util"));
         init.env("SOFTHSM2_CONF", service.path("softhsm2.conf"))
@@ -100,10 +100,12 @@ impl Service {
     /// Makes file permissions bind the process: root, whom they do not, runs it as another user.
     pub(crate) fn unprivileged(mut self) -> Self {
         if rustix::process::geteuid().is_root() {
-            let copy = self.path("signkeep");
-            fs::copy(env!("CARGO_BIN_EXE_signkeep"), &copy).unwrap();
-            self.unprivileged = Some(copy);
-            for path in tree(self.home.path()) {
+            // On disk: the binary may be larger than a container's /dev/shm.
+            let dir = tempfile::tempdir().unwrap();
+            fs::copy(env!("CARGO_BIN_EXE_signkeep"), dir.path().join("signkeep")).unwrap();
+            let copy = tree(dir.path());
+            self.unprivileged = Some(dir);
+            for path in copy.into_iter().chain(tree(self.home.path())) {
                 chown(&path, Some(NOBODY), Some(NOBODY)).unwrap();
             }
         }
@@ -237,9 +239,11 @@ impl Service {
         self.path("tokens")
     }
 
-    /// The PIN file of [`Service::serve`].
-    pub(crate) fn pin_file(&self) -> PathBuf {
-        self.path("pin")
+    /// Writes the PIN file of [`Service::serve`], for its owner's eyes only.
+    pub(crate) fn write_pin(&self, pin: &str) {
+        let file = self.path("pin");
+        fs::write(&file, pin).unwrap();
+        fs::set_permissions(&file, Permissions::from_mode(0o600)).unwrap();
     }
 
     /// The database of [`Service::serve`].
@@ -250,8 +254,10 @@ impl Service {
     /// The command that starts it, for a second process on the same directory; it writes its
     /// addresses to `addresses`.
     pub(crate) fn command(&self, addresses: &Path) -> Command {
-        let binary = Path::new(env!("CARGO_BIN_EXE_signkeep"));
-        let mut command = Command::new(self.unprivileged.as_deref().unwrap_or(binary));
+        let mut command = match &self.unprivileged {
+            Some(dir) => Command::new(dir.path().join("signkeep")),
+            None => Command::new(env!("CARGO_BIN_EXE_signkeep")),
+        };
         if self.unprivileged.is_some() {
             command.uid(NOBODY).gid(NOBODY);
         }
@@ -353,10 +359,10 @@ workers = 2
 [[listeners.grpc]]
 address = "127.0.0.1:0"
 
-[listeners.http]
+[[listeners.http]]
 address = "127.0.0.1:0"
 
-[listeners.metrics]
+[[listeners.metrics]]
 address = "127.0.0.1:0"
 
 [key_sets.default]
@@ -366,7 +372,7 @@ issuer = "https://issuer.example/"
 "#,
             database = self.database().display(),
             module = module.display(),
-            pin = self.pin_file().display(),
+            pin = self.path("pin").display(),
         );
         fs::write(self.path("signkeep.toml"), text).unwrap();
     }

@@ -6,7 +6,7 @@ use super::source::Source;
 pub(super) type Breach = String;
 
 /// Each room, and the rooms that it may know.
-const ARROWS: [(&str, &[&str]); 21] = [
+const ARROWS: [(&str, &[&str]); 22] = [
     ("key", &[]),
     ("jose", &["key"]),
     ("x509", &["jose", "key"]),
@@ -16,19 +16,21 @@ const ARROWS: [(&str, &[&str]); 21] = [
     ("store", &["audit", "backend", "clock", "jose", "key"]),
     ("health", &[]),
     ("shutdown", &[]),
-    ("telemetry", &[]),
+    ("metrics", &["health", "key"]),
+    ("telemetry", &["config"]),
     (
         "keyring",
         &[
-            "audit", "backend", "clock", "health", "jose", "key", "shutdown", "store", "x509",
+            "audit", "backend", "clock", "health", "jose", "key", "metrics", "shutdown", "store",
+            "x509",
         ],
     ),
     ("access", &["key"]),
-    ("grpc", &FACE),
+    ("grpc", &GRPC),
     ("http", &FACE),
     ("management", &FACE),
     ("console", &FACE),
-    ("config", &["backend", "key", "telemetry"]),
+    ("config", &["key"]),
     ("app", &ALL_BUT_CLI),
     ("cli", &WITH_APP),
     ("lib", &WITH_APP),
@@ -37,17 +39,14 @@ const ARROWS: [(&str, &[&str]); 21] = [
 
 /// What a face may know: the custodian, what it speaks of, and how the service is.
 const FACE: [&str; 11] = [
-    "access",
-    "audit",
-    "backend",
-    "clock",
-    "health",
-    "jose",
-    "key",
-    "keyring",
-    "shutdown",
-    "telemetry",
-    "x509",
+    "access", "audit", "backend", "clock", "health", "jose", "key", "keyring", "metrics",
+    "shutdown", "x509",
+];
+
+/// The same, and the store's errors, which `grpc/status.rs` sorts for the caller.
+const GRPC: [&str; 12] = [
+    "access", "audit", "backend", "clock", "health", "jose", "key", "keyring", "metrics",
+    "shutdown", "store", "x509",
 ];
 
 const ALL_BUT_CLI: [&str; 18] = [
@@ -64,14 +63,14 @@ const ALL_BUT_CLI: [&str; 18] = [
     "key",
     "keyring",
     "management",
+    "metrics",
     "shutdown",
     "store",
     "telemetry",
     "x509",
-    "app",
 ];
 
-const WITH_APP: [&str; 19] = [
+const WITH_APP: [&str; 20] = [
     "access",
     "app",
     "audit",
@@ -87,6 +86,7 @@ const WITH_APP: [&str; 19] = [
     "key",
     "keyring",
     "management",
+    "metrics",
     "shutdown",
     "store",
     "telemetry",
@@ -111,9 +111,9 @@ const LIBRARIES: [(&str, &[&str]); 8] = [
 /// Libraries that start like one of [`LIBRARIES`] and are free to be named elsewhere.
 const OTHERS: [&str; 1] = ["prometheus_client"];
 
-/// A file beyond this is two files.
-const LINES_MAX: usize = 600;
-/// What ships of it: its tests may be longer.
+/// A file of tests beyond this is two files.
+const LINES_MAX: usize = 700;
+/// A file under `src/` beyond this, not counting blank lines, comments and unit tests, is two.
 const SHIPPED_LINES_MAX: usize = 500;
 
 /// Paths from a room to one that it may not know.
@@ -238,10 +238,15 @@ pub(super) fn shape(source: &Source) -> Vec<Breach> {
         .lines()
         .filter(|line| !line.trim().is_empty())
         .count();
-    if (lines > LINES_MAX && source.path.starts_with("tests/")) || shipped > SHIPPED_LINES_MAX {
+    let too_long = if source.path.starts_with("src/") {
+        shipped > SHIPPED_LINES_MAX
+    } else {
+        lines > LINES_MAX
+    };
+    if too_long {
         breaches.push(format!("{}: {lines} lines are two files", source.path));
     }
-    if !source.text.starts_with("//!") {
+    if !source.text.starts_with("//!") && !source.is_tests() {
         breaches.push(format!(
             "{}: does not open with //! and what it is for",
             source.path

@@ -16,12 +16,21 @@ pub(super) struct Source {
 impl Source {
     pub(super) fn new(path: &str, text: &str) -> Self {
         let code = without_words(text);
-        Self {
+        let mut source = Self {
             path: path.to_owned(),
             text: text.to_owned(),
             shipped: without_tests(&code),
             code,
+        };
+        if source.is_tests() {
+            source.shipped.clear();
         }
+        source
+    }
+
+    /// Whether it is a room's unit tests in a file of their own, `tests.rs`.
+    pub(super) fn is_tests(&self) -> bool {
+        self.path.starts_with("src/") && self.path.ends_with("/tests.rs")
     }
 
     /// The folder or file of `src/` that it belongs to: `store` for `src/store.rs` and for
@@ -151,5 +160,6 @@ fn comments_strings_and_tests_are_not_seen() {
         .collect();
     assert_eq!(seen, ["a", "g", "i"]);
     assert!(source.code.contains("crate::h"));
+    assert_eq!(Source::new("src/key/tests.rs", "use crate::a;").shipped, "");
     assert_eq!(source.room(), Some("key"));
 }
