@@ -293,7 +293,7 @@ async fn pages_of_odd_sizes_and_foreign_places_are_refused() {
         states: vec![99],
         ..ListKeysRequest::default()
     };
-    malformed(service.keys().list_keys(odd).await, "states");
+    malformed(service.keys().list_keys(odd).await, "states[0]");
     stands(&mut service).await;
 }
 

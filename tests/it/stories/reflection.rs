@@ -83,7 +83,7 @@ async fn drives_the_life_of_a_key(client: &Client) {
         assert!(listed.iter().any(|name| name == expected), "{listed:?}");
     }
 
-    let default = json!({ "keySet": "default" });
+    let default = json!({ "key_set": "default" });
     let keys = client
         .answer(&address, "KeyService/ListKeys", default.clone())
         .await;
@@ -91,7 +91,7 @@ async fn drives_the_life_of_a_key(client: &Client) {
     let current = keys["keys"][1]["kid"].as_str().unwrap().to_owned();
 
     let input = Base64UrlUnpadded::encode_string(br#"{"alg":"RS256"}"#) + ".e30";
-    let sign = json!({ "keySet": "default", "message": Base64::encode_string(input.as_bytes()) });
+    let sign = json!({ "key_set": "default", "message": Base64::encode_string(input.as_bytes()) });
     let signed = client.answer(&address, "SigningService/Sign", sign).await;
     assert_eq!(signed["kid"], current.as_str());
     let signature = Base64::decode_vec(signed["signature"].as_str().unwrap()).unwrap();
@@ -112,11 +112,12 @@ async fn drives_the_life_of_a_key(client: &Client) {
 
     let refused = client.call(&address, "KeyService/Rotate", default).await;
     assert!(!refused.success, "the guard let it pass: {refused:?}");
-    let forced = json!({ "keySet": "default", "force": true, "reason": "a drill" });
+    let forced = json!({ "key_set": "default", "force": true, "reason": "a drill" });
     let rotated = client.answer(&address, "KeyService/Rotate", forced).await;
     assert_eq!(rotated["previous"]["kid"], current.as_str());
 
-    let revoke = json!({ "keySet": "default", "kid": current, "force": true, "reason": "a drill" });
+    let revoke =
+        json!({ "key_set": "default", "kid": current, "force": true, "reason": "a drill" });
     let revoked = client.answer(&address, "KeyService/Revoke", revoke).await;
     assert_eq!(revoked["revoked"]["state"], "KEY_STATE_REVOKED");
     assert_eq!(states(&revoked), ["KEY_STATE_NEXT", "KEY_STATE_CURRENT"]);
