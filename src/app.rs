@@ -77,15 +77,7 @@ impl App {
         })
         .await
         .context("the keys")?;
-        Ok(Self {
-            config,
-            bound,
-            store,
-            backends,
-            keyring,
-            health: Health::default(),
-            metrics,
-        })
+        Ok(Self { config, bound, store, backends, keyring, health: Health::default(), metrics })
     }
 
     /// Where it listens.
@@ -107,7 +99,8 @@ impl App {
         let addresses = self.addresses();
         let mut helpers = JoinSet::new();
         let (keyring, rotator_stop) = (self.keyring.clone(), stop.clone());
-        helpers.spawn(async move { keyring.run_rotator(rotator_stop).await });
+        helpers
+            .spawn(async move { keyring.run_rotator(async { rotator_stop.soft().await }).await });
         helpers.spawn(until_soft(
             stop.clone(),
             prober::run(prober::Parts {
@@ -143,10 +136,7 @@ impl App {
         self.health.update(|report| report.stopping = true);
         shutdown.begin();
         let drained = async { while faces.join_next().await.is_some() {} };
-        if tokio::time::timeout(drain, stop.until_hard(drained))
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(drain, stop.until_hard(drained)).await.is_err() {
             tracing::warn!("requests under way are dropped: the time to finish them is over");
         }
         faces.shutdown().await;
@@ -160,11 +150,7 @@ impl App {
     /// Starts every face on its listeners.
     fn serve(&self, stop: &Stop) -> JoinSet<Result<()>> {
         let mut faces = JoinSet::new();
-        let Ports {
-            grpc,
-            http,
-            metrics,
-        } = self.bound.take();
+        let Ports { grpc, http, metrics } = self.bound.take();
         let deps = grpc::Deps {
             keyring: self.keyring.clone(),
             health: self.health.clone(),
@@ -176,9 +162,7 @@ impl App {
         };
         let soft = stop.clone();
         faces.spawn(async move {
-            grpc::serve(grpc, deps, async move { soft.soft().await })
-                .await
-                .context("gRPC")
+            grpc::serve(grpc, deps, async move { soft.soft().await }).await.context("gRPC")
         });
         for (listener, address) in http {
             let router = http::router(http::State {
@@ -212,17 +196,11 @@ impl App {
 
     async fn close(self) {
         for (name, backend) in &self.backends {
-            if tokio::time::timeout(CLOSE_TIMEOUT, backend.stop())
-                .await
-                .is_err()
-            {
+            if tokio::time::timeout(CLOSE_TIMEOUT, backend.stop()).await.is_err() {
                 tracing::warn!(backend = %name, "the backend did not end its work in time");
             }
         }
-        if tokio::time::timeout(CLOSE_TIMEOUT, self.store.close())
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {
             tracing::warn!("the store did not close in time");
         }
     }

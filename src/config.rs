@@ -170,9 +170,7 @@ impl DefaultKeySet {
     fn build(self, document: &Document<'_>) -> Result<KeySetId, Error> {
         let id = match self.0 {
             Some(id) => id,
-            None => "default"
-                .parse()
-                .map_err(|error| document.wrong("default_key_set", error))?,
+            None => "default".parse().map_err(|error| document.wrong("default_key_set", error))?,
         };
         if id.is_internal() {
             return Err(document.wrong(

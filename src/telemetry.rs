@@ -60,17 +60,13 @@ impl Telemetry {
     /// Changes the level; on error the old one stays.
     pub fn set_level(&self, level: &str) -> Result<(), Error> {
         let filter = filter(level)?;
-        self.filter
-            .reload(filter)
-            .map_err(|error| Error::Unavailable(error.to_string()))
+        self.filter.reload(filter).map_err(|error| Error::Unavailable(error.to_string()))
     }
 }
 
 fn filter(level: &str) -> Result<EnvFilter, Error> {
-    EnvFilter::try_new(format!("{level},{HELD}")).map_err(|error| Error::Level {
-        level: level.to_owned(),
-        why: error.to_string(),
-    })
+    EnvFilter::try_new(format!("{level},{HELD}"))
+        .map_err(|error| Error::Level { level: level.to_owned(), why: error.to_string() })
 }
 
 fn shown(form: Form) -> Form {
@@ -97,17 +93,11 @@ mod tests {
             assert!(text.contains(&format!("{library}=warn")), "{text}");
         }
         let asked = filter("info,h2=trace").unwrap().to_string();
-        assert!(
-            asked.contains("h2=warn") && !asked.contains("h2=trace"),
-            "{asked}"
-        );
+        assert!(asked.contains("h2=warn") && !asked.contains("h2=trace"), "{asked}");
     }
 
     #[test]
     fn a_level_that_is_none_is_refused() {
-        assert!(matches!(
-            filter("info,signkeep=loud"),
-            Err(Error::Level { .. })
-        ));
+        assert!(matches!(filter("info,signkeep=loud"), Err(Error::Level { .. })));
     }
 }

@@ -56,10 +56,7 @@ impl Bound {
             ports.metrics.push((listener, address));
             addresses.metrics.push(address);
         }
-        Ok(Self {
-            ports: Mutex::new(ports),
-            addresses,
-        })
+        Ok(Self { ports: Mutex::new(ports), addresses })
     }
 
     /// Where the ports are.
@@ -112,11 +109,7 @@ mod tests {
     use super::*;
 
     fn listeners(grpc: SocketAddr) -> Listeners {
-        Listeners {
-            grpc: vec![grpc],
-            http: Vec::new(),
-            metrics: Vec::new(),
-        }
+        Listeners { grpc: vec![grpc], http: Vec::new(), metrics: Vec::new() }
     }
 
     #[tokio::test]
@@ -138,14 +131,8 @@ mod tests {
     async fn a_taken_port_is_named_with_what_to_do() {
         let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = taken.local_addr().unwrap();
-        let error = Bound::bind(&listeners(address))
-            .await
-            .unwrap_err()
-            .to_string();
+        let error = Bound::bind(&listeners(address)).await.unwrap_err().to_string();
         assert!(error.contains(&address.to_string()), "{error}");
-        assert!(
-            error.contains("taken") && error.contains("--grpc"),
-            "{error}"
-        );
+        assert!(error.contains("taken") && error.contains("--grpc"), "{error}");
     }
 }

@@ -19,10 +19,7 @@ impl StorePinMemory {
 #[async_trait]
 impl PinMemory for StorePinMemory {
     async fn refused(&self, token: &str) -> Result<Option<String>, String> {
-        self.0
-            .refused_pin(token)
-            .await
-            .map_err(|error| error.to_string())
+        self.0.refused_pin(token).await.map_err(|error| error.to_string())
     }
 
     async fn remember(&self, token: &str, hash: &str) -> Result<(), String> {

@@ -43,12 +43,7 @@ async fn look(parts: &Parts) {
     for (name, backend) in &parts.backends {
         backends.insert(name.to_string(), verdict(backend.probe()).await);
     }
-    let incomplete: Vec<_> = parts
-        .keyring
-        .incomplete()
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let incomplete: Vec<_> = parts.keyring.incomplete().iter().map(ToString::to_string).collect();
     let before = parts.health.report();
     parts.health.update(|report| {
         report.started = true;

@@ -6,10 +6,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 /// Forbids core dumps, and on Linux attaching to the process: PINs and session keys are in its
 /// memory.
 pub(super) fn keep_memory_private() -> Result<()> {
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
     setrlimit(Resource::Core, none).context("core dumps cannot be turned off")?;
     #[cfg(target_os = "linux")]
     {

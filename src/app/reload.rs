@@ -30,8 +30,6 @@ pub(super) async fn run(file: PathBuf, telemetry: Telemetry) {
 fn reload(file: &Path, telemetry: &Telemetry) -> Result<String, String> {
     let config =
         Config::load(file, crate::config::environment()).map_err(|error| error.to_string())?;
-    telemetry
-        .set_level(&config.log.level)
-        .map_err(|error| error.to_string())?;
+    telemetry.set_level(&config.log.level).map_err(|error| error.to_string())?;
     Ok(config.log.level)
 }

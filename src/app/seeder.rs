@@ -23,10 +23,7 @@ pub(super) struct Seeder {
 
 impl Seeder {
     pub(super) fn new(keyring: Keyring, seeds: BTreeMap<KeySetId, Seed>) -> Self {
-        Self {
-            keyring,
-            left: seeds,
-        }
+        Self { keyring, left: seeds }
     }
 
     /// Tries each once; what is left then, if anything.
@@ -38,10 +35,7 @@ impl Seeder {
                 again.insert(id, seed);
             }
         }
-        (!again.is_empty()).then_some(Self {
-            keyring,
-            left: again,
-        })
+        (!again.is_empty()).then_some(Self { keyring, left: again })
     }
 
     /// Tries again until nothing is left.

@@ -44,10 +44,7 @@ pub(super) struct Client {
 impl Connection {
     /// A service at `server`, for what has no command line of its own.
     pub(super) fn to(server: String) -> Self {
-        Self {
-            server,
-            timeout: Span::from_secs(5),
-        }
+        Self { server, timeout: Span::from_secs(5) }
     }
 
     /// Connects, or says that nobody is there.

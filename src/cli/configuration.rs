@@ -72,10 +72,7 @@ pub(super) fn run(command: Command) -> Result<(), Failure> {
 /// How a key set of the file stands to the service.
 enum Standing {
     Missing,
-    Present {
-        etag: String,
-        differences: Vec<Difference>,
-    },
+    Present { etag: String, differences: Vec<Difference> },
 }
 
 async fn diff(args: DiffArgs) -> Result<(), Failure> {
@@ -83,10 +80,7 @@ async fn diff(args: DiffArgs) -> Result<(), Failure> {
     let client = args.connection.open().await?;
     let standings = compare(&client, &config).await?;
     if args.output == Output::Json {
-        let list: Vec<_> = standings
-            .iter()
-            .map(|(id, standing)| as_json(id, standing))
-            .collect();
+        let list: Vec<_> = standings.iter().map(|(id, standing)| as_json(id, standing)).collect();
         return output::json(&json!({ "keySets": list }));
     }
     let mut table = output::table(&["KEY SET", "SETTING", "FILE", "SERVICE", "TO DO"]);
@@ -137,19 +131,11 @@ async fn apply(args: ApplyArgs) -> Result<(), Failure> {
             .into_iter()
             .filter(|difference| difference.remedy == Remedy::Apply)
             .collect();
-        for Difference {
-            field,
-            file,
-            service,
-            ..
-        } in &carried
-        {
+        for Difference { field, file, service, .. } in &carried {
             words.push(format!("  {id}: {field} {service} -> {file}"));
         }
         if !carried.is_empty() {
-            let paths = carried
-                .iter()
-                .map(|difference| format!("policy.{}", difference.field));
+            let paths = carried.iter().map(|difference| format!("policy.{}", difference.field));
             todo.push((id, etag, paths.collect()));
         }
     }
@@ -189,10 +175,7 @@ async fn compare(client: &Client, config: &Config) -> Result<Vec<(KeySetId, Stan
             differences: differences(seed, &present(set)),
         },
     };
-    let standings = config
-        .key_sets
-        .iter()
-        .map(|(id, seed)| (id.clone(), standing(id, seed)));
+    let standings = config.key_sets.iter().map(|(id, seed)| (id.clone(), standing(id, seed)));
     Ok(standings.collect())
 }
 

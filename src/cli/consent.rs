@@ -28,10 +28,8 @@ impl Consent {
             output::note(line);
         }
         if !io::stdin().is_terminal() {
-            return Err(
-                Failure::new("nothing was changed: there is no terminal to ask on")
-                    .mend("repeat with --yes if this is what you want"),
-            );
+            return Err(Failure::new("nothing was changed: there is no terminal to ask on")
+                .mend("repeat with --yes if this is what you want"));
         }
         let mut answer = String::new();
         let asked = {
@@ -41,11 +39,7 @@ impl Consent {
         asked
             .and_then(|()| io::stdin().lock().read_line(&mut answer))
             .map_err(|error| Failure::new(format!("nothing was changed: {error}")))?;
-        if agrees(&answer) {
-            Ok(())
-        } else {
-            Err(Failure::new("nothing was changed"))
-        }
+        if agrees(&answer) { Ok(()) } else { Err(Failure::new("nothing was changed")) }
     }
 }
 

@@ -129,10 +129,8 @@ fn start_anew(softhsm_conf: &Path) -> Failure {
             .exec(),
         Err(error) => error,
     };
-    Failure::new(format!("signkeep cannot start itself anew: {error}")).mend(format!(
-        "start it with SOFTHSM2_CONF={} in the environment",
-        softhsm_conf.display()
-    ))
+    Failure::new(format!("signkeep cannot start itself anew: {error}"))
+        .mend(format!("start it with SOFTHSM2_CONF={} in the environment", softhsm_conf.display()))
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -147,20 +145,14 @@ mod tests {
     fn a_module_that_is_asked_for_must_be_there() {
         let failure =
             find_module(Some(OsStr::new("/nonexistent/module.so")), &MODULES).unwrap_err();
-        assert!(
-            failure.what.contains("/nonexistent/module.so"),
-            "{failure:?}"
-        );
+        assert!(failure.what.contains("/nonexistent/module.so"), "{failure:?}");
     }
 
     #[test]
     fn without_softhsm_it_says_what_to_install() {
         let failure = find_module(None, &["/nonexistent/libsofthsm2.so"]).unwrap_err();
         let mend = failure.mend.join(" ");
-        assert!(
-            mend.contains("apt-get install softhsm2") && mend.contains("brew"),
-            "{mend}"
-        );
+        assert!(mend.contains("apt-get install softhsm2") && mend.contains("brew"), "{mend}");
     }
 
     #[test]

@@ -46,10 +46,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             "correct it; `signkeep config defaults` prints the manual",
         )),
         Ok(config) => {
-            findings.add(Finding::ok(
-                "configuration",
-                format!("{} is well", file.display()),
-            ));
+            findings.add(Finding::ok("configuration", format!("{} is well", file.display())));
             client::block_on(async {
                 let retry = checks::Retry::from_flag(args.retry_pin);
                 checks::run(&config, retry, &mut findings).await;
@@ -62,12 +59,10 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     }
     match findings.wrong() {
         0 => Ok(()),
-        1 => Err(Failure::new(
-            "1 thing is wrong; its line says how to mend it",
-        )),
-        many => Err(Failure::new(format!(
-            "{many} things are wrong; their lines say how to mend them"
-        ))),
+        1 => Err(Failure::new("1 thing is wrong; its line says how to mend it")),
+        many => {
+            Err(Failure::new(format!("{many} things are wrong; their lines say how to mend them")))
+        }
     }
 }
 
@@ -79,16 +74,13 @@ fn start_anew_beside_softhsm(file: &Path) -> Option<Failure> {
         return None;
     }
     let error = match env::current_exe() {
-        Ok(program) => Command::new(program)
-            .args(env::args_os().skip(1))
-            .env("SOFTHSM2_CONF", &conf)
-            .exec(),
+        Ok(program) => {
+            Command::new(program).args(env::args_os().skip(1)).env("SOFTHSM2_CONF", &conf).exec()
+        }
         Err(error) => error,
     };
     Some(
-        Failure::new(format!("signkeep cannot start itself anew: {error}")).mend(format!(
-            "start it with SOFTHSM2_CONF={} in the environment",
-            conf.display()
-        )),
+        Failure::new(format!("signkeep cannot start itself anew: {error}"))
+            .mend(format!("start it with SOFTHSM2_CONF={} in the environment", conf.display())),
     )
 }

@@ -48,20 +48,12 @@ pub struct Failure {
 impl Failure {
     /// Something failed here.
     pub fn new(what: impl Into<String>) -> Self {
-        Self {
-            exit: Exit::Failed,
-            what: what.into(),
-            reason: None,
-            mend: Vec::new(),
-        }
+        Self { exit: Exit::Failed, what: what.into(), reason: None, mend: Vec::new() }
     }
 
     /// The command line asks for something that cannot be.
     pub fn usage(what: impl Into<String>) -> Self {
-        Self {
-            exit: Exit::Usage,
-            ..Self::new(what)
-        }
+        Self { exit: Exit::Usage, ..Self::new(what) }
     }
 
     /// Nothing answers at `server`.
@@ -112,16 +104,11 @@ impl From<Status> for Failure {
             "" => format!("the service answered {}", name(status.code())),
             message => message.to_owned(),
         });
-        for violation in details
-            .bad_request()
-            .iter()
-            .flat_map(|bad| &bad.field_violations)
-        {
+        for violation in details.bad_request().iter().flat_map(|bad| &bad.field_violations) {
             if !failure.what.contains(&violation.description) {
-                failure.what.push_str(&format!(
-                    "\n  {}: {}",
-                    violation.field, violation.description
-                ));
+                failure
+                    .what
+                    .push_str(&format!("\n  {}: {}", violation.field, violation.description));
             }
         }
         let wait = details.retry_info().and_then(|retry| retry.retry_delay);
@@ -136,9 +123,7 @@ impl From<Status> for Failure {
             );
         }
         if let Some(request) = metadata("request_id") {
-            failure.mend.push(format!(
-                "the service's log has more under request {request}"
-            ));
+            failure.mend.push(format!("the service's log has more under request {request}"));
         }
         if reason.is_none() && status.code() == Code::Unavailable {
             failure.exit = Exit::Unreachable;
@@ -232,10 +217,7 @@ mod tests {
         assert_eq!(failure.what, "verifiers may not hold the next key yet");
         assert_eq!(failure.reason.as_deref(), Some("NEXT_KEY_NOT_PROPAGATED"));
         let mend = failure.mend.join(" ");
-        assert!(
-            mend.contains("14m12s") && mend.contains("--force"),
-            "{mend}"
-        );
+        assert!(mend.contains("14m12s") && mend.contains("--force"), "{mend}");
     }
 
     #[test]

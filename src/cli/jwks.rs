@@ -36,11 +36,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Some(id) => format!("{base}/{id}/.well-known/jwks.json"),
         None => format!("{base}/.well-known/jwks.json"),
     };
-    let uri: Uri = url
-        .parse()
-        .ok()
-        .filter(|uri: &Uri| uri.scheme_str() == Some("http"))
-        .ok_or_else(|| {
+    let uri: Uri =
+        url.parse().ok().filter(|uri: &Uri| uri.scheme_str() == Some("http")).ok_or_else(|| {
             Failure::usage(format!(
                 "--http-url {base}: must be an http URL, e.g. http://127.0.0.1:8080"
             ))
@@ -50,9 +47,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         .map_err(|_late| Failure::unreachable(&url, "no answer within 10s"))??;
     match serde_json::from_slice(&body) {
         Ok(value) => output::json(&value),
-        Err(_) => Err(Failure::new(format!(
-            "{url} answered with something that is not JSON"
-        ))),
+        Err(_) => Err(Failure::new(format!("{url} answered with something that is not JSON"))),
     }
 }
 

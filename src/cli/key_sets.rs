@@ -254,10 +254,7 @@ pub(super) async fn every(client: &Client) -> Result<Vec<pb::KeySet>, Failure> {
     let mut sets = Vec::new();
     let mut token = String::new();
     for _page in 0..PAGES_MAX {
-        let request = client.request(pb::ListKeySetsRequest {
-            page_size: PAGE,
-            page_token: token,
-        });
+        let request = client.request(pb::ListKeySetsRequest { page_size: PAGE, page_token: token });
         let mut service = client.keys.clone();
         let page = client.answer(service.list_key_sets(request)).await?;
         sets.extend(page.key_sets);
@@ -292,10 +289,7 @@ fn print_sets(sets: &[pb::KeySet], form: Output) -> Result<(), Failure> {
         "REMARKS",
     ]);
     for set in sets {
-        let current = set
-            .keys
-            .iter()
-            .find(|key| key.state() == pb::KeyState::Current);
+        let current = set.keys.iter().find(|key| key.state() == pb::KeyState::Current);
         table.add_row(vec![
             (&set.id).into(),
             output::state_cell(&message::set_state(set)),
@@ -329,10 +323,7 @@ fn print_set(set: &pb::KeySet, form: Output) -> Result<(), Failure> {
     ] {
         output::line(&format!("  {name}: {}", message::span(span.as_ref())))?;
     }
-    output::line(&format!(
-        "  next rotation: {}",
-        message::time(set.next_rotation_time.as_ref())
-    ))?;
+    output::line(&format!("  next rotation: {}", message::time(set.next_rotation_time.as_ref())))?;
     keys::print_keys(&set.keys, form)
 }
 

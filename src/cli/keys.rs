@@ -148,10 +148,8 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
 
 async fn show(args: ShowArgs) -> Result<(), Failure> {
     let client = args.target.connection.open().await?;
-    let request = client.request(pb::GetKeyRequest {
-        key_set: args.target.key_set.clone(),
-        kid: args.kid,
-    });
+    let request =
+        client.request(pb::GetKeyRequest { key_set: args.target.key_set.clone(), kid: args.kid });
     let mut service = client.keys.clone();
     let key = client.answer(service.get_key(request)).await?.key;
     let key = key.ok_or_else(|| Failure::new("the service answered without a key"))?;
@@ -165,13 +163,7 @@ async fn show(args: ShowArgs) -> Result<(), Failure> {
 }
 
 async fn rotate(args: RotateArgs) -> Result<(), Failure> {
-    let Change {
-        target,
-        reason,
-        yes,
-        dry_run,
-        request_id,
-    } = args.change;
+    let Change { target, reason, yes, dry_run, request_id } = args.change;
     let client = target.connection.open().await?;
     let request = pb::RotateRequest {
         key_set: target.key_set.clone(),
@@ -179,21 +171,13 @@ async fn rotate(args: RotateArgs) -> Result<(), Failure> {
         reason,
         ..pb::RotateRequest::default()
     };
-    let tried = pb::RotateRequest {
-        dry_run: true,
-        ..request.clone()
-    };
+    let tried = pb::RotateRequest { dry_run: true, ..request.clone() };
     let mut service = client.keys.clone();
     let tried = client.answer(service.rotate(client.request(tried))).await?;
     let shown = kid(tried.previous.as_ref());
     let mut words = vec![format!("This will rotate the key set {}:", target.key_set)];
-    words.push(format!(
-        "  {} (next) becomes current and signs",
-        kid(tried.current.as_ref())
-    ));
-    words.push(format!(
-        "  {shown} (current) becomes previous and stays published"
-    ));
+    words.push(format!("  {} (next) becomes current and signs", kid(tried.current.as_ref())));
+    words.push(format!("  {shown} (current) becomes previous and stays published"));
     words.push("  a fresh next key is generated".to_owned());
     words.extend(at_risk(&tried.caches_at_risk));
     if dry_run {
@@ -224,13 +208,7 @@ async fn rotate(args: RotateArgs) -> Result<(), Failure> {
 }
 
 async fn revoke(args: RevokeArgs) -> Result<(), Failure> {
-    let Change {
-        target,
-        reason,
-        yes,
-        dry_run,
-        request_id,
-    } = args.change;
+    let Change { target, reason, yes, dry_run, request_id } = args.change;
     let client = target.connection.open().await?;
     let request = pb::RevokeRequest {
         key_set: target.key_set.clone(),
@@ -241,10 +219,7 @@ async fn revoke(args: RevokeArgs) -> Result<(), Failure> {
         replace_next: args.replace_next,
         ..pb::RevokeRequest::default()
     };
-    let tried = pb::RevokeRequest {
-        dry_run: true,
-        ..request.clone()
-    };
+    let tried = pb::RevokeRequest { dry_run: true, ..request.clone() };
     let mut service = client.keys.clone();
     let tried = client.answer(service.revoke(client.request(tried))).await?;
     let mut words = vec![format!(
@@ -261,10 +236,8 @@ async fn revoke(args: RevokeArgs) -> Result<(), Failure> {
         return print_dry_run(&words, &revoked(&tried), target.output);
     }
     Consent::from_flag(yes).obtain(&words)?;
-    let request = pb::RevokeRequest {
-        request_id: request_id.map_or_else(fresh_request_id, Ok)?,
-        ..request
-    };
+    let request =
+        pb::RevokeRequest { request_id: request_id.map_or_else(fresh_request_id, Ok)?, ..request };
     let repeat = request.request_id.clone();
     let done = client.answer(service.revoke(client.request(request))).await;
     let done = done.map_err(|failure| repeatable(failure, &repeat))?;
@@ -281,42 +254,23 @@ async fn revoke(args: RevokeArgs) -> Result<(), Failure> {
 }
 
 async fn roll_back(args: RollbackArgs) -> Result<(), Failure> {
-    let Change {
-        target,
-        reason,
-        yes,
-        dry_run,
-        request_id,
-    } = args.change;
+    let Change { target, reason, yes, dry_run, request_id } = args.change;
     let client = target.connection.open().await?;
-    let before = pb::GetKeySetRequest {
-        key_set: target.key_set.clone(),
-    };
+    let before = pb::GetKeySetRequest { key_set: target.key_set.clone() };
     let mut service = client.keys.clone();
-    let before = client
-        .answer(service.get_key_set(client.request(before)))
-        .await?;
+    let before = client.answer(service.get_key_set(client.request(before))).await?;
     let keys = before.key_set.map(|set| set.keys).unwrap_or_default();
-    let current = keys
-        .into_iter()
-        .find(|key| key.state() == pb::KeyState::Current);
+    let current = keys.into_iter().find(|key| key.state() == pb::KeyState::Current);
     let request = pb::RollbackRequest {
         key_set: target.key_set.clone(),
         reason,
         expected_current_kid: current.map(|key| key.kid).unwrap_or_default(),
         ..pb::RollbackRequest::default()
     };
-    let tried = pb::RollbackRequest {
-        dry_run: true,
-        ..request.clone()
-    };
-    let tried = client
-        .answer(service.rollback(client.request(tried)))
-        .await?;
-    let mut words = vec![format!(
-        "This will undo the last rotation of the key set {}:",
-        target.key_set
-    )];
+    let tried = pb::RollbackRequest { dry_run: true, ..request.clone() };
+    let tried = client.answer(service.rollback(client.request(tried))).await?;
+    let mut words =
+        vec![format!("This will undo the last rotation of the key set {}:", target.key_set)];
     words.extend(outlook(&tried.keys));
     words.push(
         "  rotation is put on hold until you lift it; tokens of both keys keep verifying"
@@ -331,9 +285,7 @@ async fn roll_back(args: RollbackArgs) -> Result<(), Failure> {
         ..request
     };
     let repeat = request.request_id.clone();
-    let done = client
-        .answer(service.rollback(client.request(request)))
-        .await;
+    let done = client.answer(service.rollback(client.request(request))).await;
     let done = done.map_err(|failure| repeatable(failure, &repeat))?;
     match target.output {
         Output::Json => output::json(&rolled_back(&done)),
@@ -391,14 +343,8 @@ pub(super) fn print_keys(keys: &[pb::Key], form: Output) -> Result<(), Failure> 
     if form == Output::Json {
         return output::json(&json!({ "keys": message::keys(keys) }));
     }
-    let mut table = output::table(&[
-        "STATE",
-        "KID",
-        "ALGORITHM",
-        "PUBLISHED",
-        "SIGNED SINCE",
-        "UNTIL",
-    ]);
+    let mut table =
+        output::table(&["STATE", "KID", "ALGORITHM", "PUBLISHED", "SIGNED SINCE", "UNTIL"]);
     for key in keys {
         table.add_row(vec![
             output::state_cell(&message::state(key)),
@@ -427,16 +373,11 @@ fn print_dry_run(
 }
 
 fn outlook(keys: &[pb::Key]) -> Vec<String> {
-    keys.iter()
-        .map(|key| format!("  {} will be {}", key.kid, message::state(key)))
-        .collect()
+    keys.iter().map(|key| format!("  {} will be {}", key.kid, message::state(key))).collect()
 }
 
 fn at_risk(caches: &[String]) -> Vec<String> {
-    caches
-        .iter()
-        .map(|cache| format!("  at risk: {cache}"))
-        .collect()
+    caches.iter().map(|cache| format!("  at risk: {cache}")).collect()
 }
 
 /// What an operator should know of a change that was made.
@@ -446,13 +387,8 @@ fn remarks(incomplete: bool, barrier: Option<&pb::Barrier>, caches: &[String]) {
             "the key set is incomplete; the service generates what is missing as soon as its backend can",
         );
     }
-    for replica in barrier
-        .iter()
-        .flat_map(|barrier| &barrier.replicas_still_publishing)
-    {
-        output::note(&format!(
-            "replica {replica} may still publish what was before"
-        ));
+    for replica in barrier.iter().flat_map(|barrier| &barrier.replicas_still_publishing) {
+        output::note(&format!("replica {replica} may still publish what was before"));
     }
     for cache in caches {
         output::note(&format!("at risk: {cache}"));
@@ -465,17 +401,9 @@ fn kid(key: Option<&pb::Key>) -> &str {
 
 fn every_state() -> Vec<i32> {
     use pb::KeyState as S;
-    [
-        S::Next,
-        S::Current,
-        S::Previous,
-        S::Pending,
-        S::Retired,
-        S::Revoked,
-        S::Destroyed,
-    ]
-    .map(i32::from)
-    .to_vec()
+    [S::Next, S::Current, S::Previous, S::Pending, S::Retired, S::Revoked, S::Destroyed]
+        .map(i32::from)
+        .to_vec()
 }
 
 /// A request id that nobody else chooses: 32 digits of hex.
@@ -505,12 +433,8 @@ fn repeatable(failure: Failure, request_id: &str) -> Failure {
 
 /// The answer to GetKeySet, for others.
 pub(super) async fn key_set(client: &Client, id: &str) -> Result<pb::KeySet, Failure> {
-    let request = client.request(pb::GetKeySetRequest {
-        key_set: id.to_owned(),
-    });
+    let request = client.request(pb::GetKeySetRequest { key_set: id.to_owned() });
     let mut service = client.keys.clone();
     let answer = client.answer(service.get_key_set(request)).await?;
-    answer
-        .key_set
-        .ok_or_else(|| Failure::new("the service answered without a key set"))
+    answer.key_set.ok_or_else(|| Failure::new("the service answered without a key set"))
 }

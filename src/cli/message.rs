@@ -108,10 +108,7 @@ pub(super) fn span(span: Option<&prost_types::Duration>) -> String {
 
 /// A span of the API as a duration; a negative one, which is never sent, as zero.
 pub(super) fn duration(span: &prost_types::Duration) -> Duration {
-    Duration::new(
-        u64::try_from(span.seconds).unwrap_or(0),
-        u32::try_from(span.nanos).unwrap_or(0),
-    )
+    Duration::new(u64::try_from(span.seconds).unwrap_or(0), u32::try_from(span.nanos).unwrap_or(0))
 }
 
 /// A duration as the API takes it.
@@ -123,9 +120,7 @@ pub(super) fn to_span(duration: Duration) -> prost_types::Duration {
 }
 
 fn plain(name: &str, prefix: &str) -> String {
-    name.strip_prefix(prefix)
-        .unwrap_or(name)
-        .to_ascii_lowercase()
+    name.strip_prefix(prefix).unwrap_or(name).to_ascii_lowercase()
 }
 
 #[derive(Default)]
@@ -172,10 +167,7 @@ mod tests {
         let sent = pb::Key {
             kid: "k".to_owned(),
             state: pb::KeyState::Current.into(),
-            create_time: Some(prost_types::Timestamp {
-                seconds: 1,
-                nanos: 500_000_000,
-            }),
+            create_time: Some(prost_types::Timestamp { seconds: 1, nanos: 500_000_000 }),
             ..pb::Key::default()
         };
         let expected = json!({

@@ -21,23 +21,18 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
     let config = Config::load(&args.config, config::environment())?;
-    serve(
-        config,
-        &args.config,
-        args.addresses_file.as_deref(),
-        |addresses| {
-            for address in &addresses.grpc {
-                tracing::info!(%address, "gRPC");
-            }
-            for address in &addresses.http {
-                tracing::info!(%address, "HTTP");
-            }
-            for address in &addresses.metrics {
-                tracing::info!(%address, "metrics");
-            }
-            Ok(())
-        },
-    )
+    serve(config, &args.config, args.addresses_file.as_deref(), |addresses| {
+        for address in &addresses.grpc {
+            tracing::info!(%address, "gRPC");
+        }
+        for address in &addresses.http {
+            tracing::info!(%address, "HTTP");
+        }
+        for address in &addresses.metrics {
+            tracing::info!(%address, "metrics");
+        }
+        Ok(())
+    })
 }
 
 /// Serves until a signal ends it; `greet` is called once it answers.
@@ -61,8 +56,7 @@ pub(super) fn serve(
             }
             greet(addresses).map_err(|failure| anyhow::anyhow!(failure.what))
         };
-        app.run(Shutdown::default(), telemetry, file.to_owned(), ready)
-            .await?;
+        app.run(Shutdown::default(), telemetry, file.to_owned(), ready).await?;
         Ok(())
     })
 }

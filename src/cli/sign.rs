@@ -115,9 +115,8 @@ pub(super) async fn sign_jwt(args: SignJwtArgs) -> Result<(), Failure> {
         key_set: args.key_set,
         payload: Some(pb::sign_jwt_request::Payload::ClaimsJson(claims)),
         typ: args.typ,
-        lifetime: args
-            .lifetime
-            .map(|span| super::message::to_span(span.get())),
+        header: None,
+        lifetime: args.lifetime.map(|span| super::message::to_span(span.get())),
     });
     let mut service = client.signing.clone();
     let signed = client.answer(service.sign_jwt(request)).await?;
@@ -135,19 +134,14 @@ pub(super) async fn sign_jwt(args: SignJwtArgs) -> Result<(), Failure> {
 fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
-        io::stdin()
-            .lock()
-            .take(INPUT_MAX + 1)
-            .read_to_end(&mut bytes)
+        io::stdin().lock().take(INPUT_MAX + 1).read_to_end(&mut bytes)
     } else {
         File::open(file).and_then(|file| file.take(INPUT_MAX + 1).read_to_end(&mut bytes))
     };
     read.map_err(|error| Failure::new(format!("{} cannot be read: {error}", file.display())))?;
     if bytes.len() as u64 > INPUT_MAX {
-        return Err(
-            Failure::new(format!("{} is larger than 64 KiB", file.display()))
-                .mend("hash it and sign the digest with --digest"),
-        );
+        return Err(Failure::new(format!("{} is larger than 64 KiB", file.display()))
+            .mend("hash it and sign the digest with --digest"));
     }
     Ok(bytes)
 }

@@ -77,12 +77,7 @@ fn what_makes_no_sense_is_refused() {
 #[test]
 fn help_documents_the_exit_codes() {
     let help = Cli::command().render_long_help().to_string();
-    for code in [
-        "0  done",
-        "1  refused",
-        "2  the command line",
-        "3  the service",
-    ] {
+    for code in ["0  done", "1  refused", "2  the command line", "3  the service"] {
         assert!(help.contains(code), "{code}: {help}");
     }
 }

@@ -24,9 +24,7 @@ pub(super) struct WatchArgs {
 pub(super) async fn run(args: WatchArgs) -> Result<(), Failure> {
     let client = args.connection.open().await?;
     // No deadline: a watch lasts as long as it is wanted; keepalive notices a dead connection.
-    let request = Request::new(pb::WatchKeysRequest {
-        key_set: args.key_set,
-    });
+    let request = Request::new(pb::WatchKeysRequest { key_set: args.key_set });
     let mut service = client.keys.clone();
     let mut changes = client.answer(service.watch_keys(request)).await?;
     while let Some(change) = changes.message().await? {
@@ -45,11 +43,7 @@ fn show(change: &pb::WatchKeysResponse, form: Output) -> Result<(), Failure> {
         });
         return output::line(&object.to_string());
     }
-    let kind = if change.snapshot {
-        "snapshot"
-    } else {
-        "change"
-    };
+    let kind = if change.snapshot { "snapshot" } else { "change" };
     for set in &change.key_sets {
         let lacks = if set.incomplete { ", incomplete" } else { "" };
         let state = message::set_state(set);

@@ -37,10 +37,7 @@ pub enum Token {
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Section {
-    #[expect(
-        dead_code,
-        reason = "there is one kind; a wrong one is refused as it is read"
-    )]
+    #[expect(dead_code, reason = "there is one kind; a wrong one is refused as it is read")]
     kind: Kind,
     module: PathBuf,
     token_label: Option<String>,
@@ -72,16 +69,10 @@ impl Section {
             (None, Some(serial)) if (1..=16).contains(&serial.len()) => Token::Serial(serial),
             (None, Some(_)) => return wrong("token_serial", "must have 1 to 16 bytes"),
             (None, None) => {
-                return wrong(
-                    "token_label",
-                    "either this or token_serial must say which token",
-                );
+                return wrong("token_label", "either this or token_serial must say which token");
             }
             (Some(_), Some(_)) => {
-                return wrong(
-                    "token_serial",
-                    "stands beside token_label; only one of them may",
-                );
+                return wrong("token_serial", "stands beside token_label; only one of them may");
             }
         };
         let workers = self.workers.unwrap_or_else(cores);
@@ -103,7 +94,5 @@ impl Section {
 }
 
 fn cores() -> usize {
-    thread::available_parallelism()
-        .map_or(1, usize::from)
-        .min(WORKERS_MAX)
+    thread::available_parallelism().map_or(1, usize::from).min(WORKERS_MAX)
 }

@@ -46,54 +46,19 @@ pub fn differences(seed: &Seed, present: &Present) -> Vec<Difference> {
     let fixed = Remedy::MendTheFile;
     let applied = Remedy::Apply;
     let settings = [
-        (
-            "algorithm",
-            seed.algorithm.name().to_owned(),
-            present.algorithm.clone(),
-            fixed,
-        ),
-        (
-            "backend",
-            seed.backend.to_string(),
-            present.backend.clone(),
-            fixed,
-        ),
-        (
-            "issuer",
-            seed.issuer.to_string(),
-            present.issuer.clone(),
-            fixed,
-        ),
+        ("algorithm", seed.algorithm.name().to_owned(), present.algorithm.clone(), fixed),
+        ("backend", seed.backend.to_string(), present.backend.clone(), fixed),
+        ("issuer", seed.issuer.to_string(), present.issuer.clone(), fixed),
         (
             "propagation_delay",
             words(file.propagation_delay),
             words(service.propagation_delay),
             applied,
         ),
-        (
-            "max_token_ttl",
-            words(file.max_token_ttl),
-            words(service.max_token_ttl),
-            applied,
-        ),
-        (
-            "retention",
-            never(file.retention),
-            never(service.retention),
-            applied,
-        ),
-        (
-            "rotation_period",
-            never(file.rotation_period),
-            never(service.rotation_period),
-            applied,
-        ),
-        (
-            "destroy_after",
-            words(file.destroy_after),
-            words(service.destroy_after),
-            applied,
-        ),
+        ("max_token_ttl", words(file.max_token_ttl), words(service.max_token_ttl), applied),
+        ("retention", never(file.retention), never(service.retention), applied),
+        ("rotation_period", never(file.rotation_period), never(service.rotation_period), applied),
+        ("destroy_after", words(file.destroy_after), words(service.destroy_after), applied),
         (
             "rsa_bits",
             file.rsa_bits.bits().to_string(),
@@ -104,11 +69,6 @@ pub fn differences(seed: &Seed, present: &Present) -> Vec<Difference> {
     settings
         .into_iter()
         .filter(|(_, file, service, _)| file != service)
-        .map(|(field, file, service, remedy)| Difference {
-            field,
-            file,
-            service,
-            remedy,
-        })
+        .map(|(field, file, service, remedy)| Difference { field, file, service, remedy })
         .collect()
 }

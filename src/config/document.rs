@@ -16,12 +16,8 @@ use toml::de::{DeTable, DeValue};
 /// Every variable that sets a setting begins so.
 const PREFIX: &str = "SIGNKEEP_";
 /// Variables with the prefix that are not settings of the service: the command line's own.
-const NOT_SETTINGS: [&str; 4] = [
-    "SIGNKEEP_CONFIG",
-    "SIGNKEEP_HTTP_URL",
-    "SIGNKEEP_SERVER",
-    "SIGNKEEP_SOFTHSM_MODULE",
-];
+const NOT_SETTINGS: [&str; 4] =
+    ["SIGNKEEP_CONFIG", "SIGNKEEP_HTTP_URL", "SIGNKEEP_SERVER", "SIGNKEEP_SOFTHSM_MODULE"];
 /// Settings that are numbers; a variable's value is text for every other.
 const NUMBERS: [&str; 3] = ["workers", "queue", "rsa_bits"];
 /// Tables whose keys are names; names have dashes where variables have underscores.
@@ -105,12 +101,7 @@ impl<'a> Document<'a> {
         file: &'a Path,
         variables: &'a [Variable],
     ) -> Result<(Self, File), Error> {
-        let mut document = Self {
-            file,
-            text,
-            variables,
-            tree: Spanned::new(0..0, DeTable::new()),
-        };
+        let mut document = Self { file, text, variables, tree: Spanned::new(0..0, DeTable::new()) };
         document.tree = DeTable::parse(text).map_err(|error| document.unparsable(&error))?;
         for (index, variable) in variables.iter().enumerate() {
             let at = text.len() + index;
@@ -140,10 +131,8 @@ impl<'a> Document<'a> {
             table = value.get_ref().as_table();
         }
         Error {
-            place: span.map_or_else(
-                || Place::File(self.file.to_owned()),
-                |span| self.place(span.start),
-            ),
+            place: span
+                .map_or_else(|| Place::File(self.file.to_owned()), |span| self.place(span.start)),
             field: field.to_owned(),
             what: what.to_string(),
         }
@@ -156,10 +145,8 @@ impl<'a> Document<'a> {
             trace(self.tree.get_ref(), start, &mut path);
         }
         Error {
-            place: start.map_or_else(
-                || Place::File(self.file.to_owned()),
-                |start| self.place(start),
-            ),
+            place: start
+                .map_or_else(|| Place::File(self.file.to_owned()), |start| self.place(start)),
             field: path.join("."),
             what: error.message().to_owned(),
         }
@@ -211,27 +198,19 @@ fn set<'a>(
     let Some((part, rest)) = parts.split_first() else {
         return Ok(());
     };
-    let old = table
-        .iter()
-        .find(|(key, _)| key.get_ref() == part)
-        .map(|(key, _)| key.clone());
+    let old = table.iter().find(|(key, _)| key.get_ref() == part).map(|(key, _)| key.clone());
     let key = old.unwrap_or_else(|| Spanned::new(at..at, Cow::Owned(part.clone())));
     let Some(following) = rest.first() else {
         // The old key would lead to the line of the file that is overridden.
         table.remove(&key);
-        table.insert(
-            Spanned::new(at..at, Cow::Owned(part.clone())),
-            Spanned::new(at..at, value),
-        );
+        table.insert(Spanned::new(at..at, Cow::Owned(part.clone())), Spanned::new(at..at, value));
         return Ok(());
     };
     let empty = match following.parse::<usize>() {
         Ok(_) => DeValue::Array(Default::default()),
         Err(_) => DeValue::Table(DeTable::new()),
     };
-    let entry = table
-        .entry(key)
-        .or_insert_with(|| Spanned::new(at..at, empty));
+    let entry = table.entry(key).or_insert_with(|| Spanned::new(at..at, empty));
     match entry.get_mut() {
         DeValue::Table(inner) => set(inner, rest, value, at),
         DeValue::Array(list) => {

@@ -56,12 +56,7 @@ impl Section {
         let week = 7 * day;
         for (field, span, most, words) in [
             ("jwks.max_age", self.max_age, day, "24h"),
-            (
-                "jwks.stale_while_revalidate",
-                self.stale_while_revalidate,
-                day,
-                "24h",
-            ),
+            ("jwks.stale_while_revalidate", self.stale_while_revalidate, day, "24h"),
             ("jwks.stale_if_error", self.stale_if_error, week, "7d"),
         ] {
             let whole_seconds = span.get().subsec_nanos() == 0;
@@ -90,9 +85,7 @@ impl Section {
 }
 
 fn is_url(text: &str) -> bool {
-    let rest = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"));
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let plain = |character: char| {
         character.is_ascii_graphic() && !matches!(character, '?' | '#' | '"' | '<' | '>' | '\\')
     };

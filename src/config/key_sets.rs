@@ -55,17 +55,8 @@ impl Section {
                 "names that begin with signkeep- are the service's own",
             ));
         }
-        let issuer: Issuer = self
-            .issuer
-            .parse()
-            .map_err(|error| wrong("issuer", &error))?;
-        let names = || {
-            backends
-                .keys()
-                .map(BackendName::as_str)
-                .collect::<Vec<_>>()
-                .join(", ")
-        };
+        let issuer: Issuer = self.issuer.parse().map_err(|error| wrong("issuer", &error))?;
+        let names = || backends.keys().map(BackendName::as_str).collect::<Vec<_>>().join(", ");
         let backend = match (self.backend, backends.len()) {
             (Some(name), _) if backends.contains_key(&name) => name,
             (Some(name), _) => {
@@ -108,11 +99,6 @@ impl Section {
                 .collect();
             wrong(first, &what.join("; "))
         })?;
-        Ok(Seed {
-            algorithm: self.algorithm,
-            backend,
-            issuer,
-            policy,
-        })
+        Ok(Seed { algorithm: self.algorithm, backend, issuer, policy })
     }
 }

@@ -23,10 +23,7 @@ pub(super) struct Section {
 
 impl Default for Section {
     fn default() -> Self {
-        Self {
-            request_timeout: Span::from_secs(60),
-            drain_timeout: Span::from_secs(10),
-        }
+        Self { request_timeout: Span::from_secs(60), drain_timeout: Span::from_secs(10) }
     }
 }
 

@@ -43,11 +43,7 @@ impl Default for Section {
             let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port).to_string();
             vec![Listener { address }]
         };
-        Self {
-            grpc: local(50051),
-            http: local(8080),
-            metrics: local(9464),
-        }
+        Self { grpc: local(50051), http: local(8080), metrics: local(9464) }
     }
 }
 
@@ -80,9 +76,8 @@ pub fn loopback(text: &str) -> Result<SocketAddr, &'static str> {
             "is a Unix socket; this build serves loopback addresses only, e.g. 127.0.0.1:50051",
         );
     }
-    let address: SocketAddr = text
-        .parse()
-        .map_err(|_| "must be an IP address and a port, e.g. 127.0.0.1:50051")?;
+    let address: SocketAddr =
+        text.parse().map_err(|_| "must be an IP address and a port, e.g. 127.0.0.1:50051")?;
     if address.ip().is_loopback() {
         Ok(address)
     } else {

@@ -28,19 +28,14 @@ pub enum Form {
 
 impl Default for Log {
     fn default() -> Self {
-        Self {
-            level: "info".to_owned(),
-            format: Form::Auto,
-        }
+        Self { level: "info".to_owned(), format: Form::Auto }
     }
 }
 
 impl Log {
     pub(super) fn checked(self, document: &Document<'_>) -> Result<Self, Error> {
         let fits = |directive: &str| {
-            let level = directive
-                .rsplit_once('=')
-                .map_or(directive, |(_, level)| level);
+            let level = directive.rsplit_once('=').map_or(directive, |(_, level)| level);
             let known = ["off", "error", "warn", "info", "debug", "trace"];
             known.contains(&level.trim().to_ascii_lowercase().as_str())
         };

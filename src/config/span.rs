@@ -46,10 +46,7 @@ impl FromStr for Span {
         while !rest.is_empty() {
             let (number, after) = split(rest, |character| character.is_ascii_digit());
             let (unit, after) = split(after, |character| character.is_ascii_alphabetic());
-            let (_, scale) = UNITS
-                .iter()
-                .find(|(name, _)| *name == unit)
-                .ok_or(InvalidSpan)?;
+            let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(InvalidSpan)?;
             total = number
                 .parse::<u64>()
                 .ok()
@@ -64,9 +61,7 @@ impl FromStr for Span {
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(D::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -89,9 +84,7 @@ pub fn words(duration: Duration) -> String {
 }
 
 fn split(text: &str, of_it: impl Fn(char) -> bool) -> (&str, &str) {
-    let end = text
-        .find(|character| !of_it(character))
-        .unwrap_or(text.len());
+    let end = text.find(|character| !of_it(character)).unwrap_or(text.len());
     text.split_at(end)
 }
 
@@ -111,10 +104,7 @@ mod tests {
         assert_eq!(seconds("1h 30m"), Ok(5400));
         assert_eq!(seconds("2w"), Ok(14 * 86400));
         assert_eq!(seconds("0s"), Ok(0));
-        assert_eq!(
-            "250ms".parse::<Span>().map(Span::get),
-            Ok(Duration::from_millis(250))
-        );
+        assert_eq!("250ms".parse::<Span>().map(Span::get), Ok(Duration::from_millis(250)));
     }
 
     #[test]

@@ -12,9 +12,7 @@ pub(super) struct Section {
 
 impl Default for Section {
     fn default() -> Self {
-        Self {
-            url: "sqlite:signkeep.db".to_owned(),
-        }
+        Self { url: "sqlite:signkeep.db".to_owned() }
     }
 }
 

@@ -11,9 +11,8 @@ pin_file = "pin"
 "#;
 
 fn parse_with(text: &str, environment: &[(&str, &str)]) -> Result<Config, Error> {
-    let environment = environment
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let environment =
+        environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
     let file = Path::new(FILE);
     Config::parse(text, file, Path::new("/etc/signkeep"), environment)
 }
@@ -53,10 +52,7 @@ fn the_manual_with_its_examples_is_a_configuration() {
     let config = parse(&manual()).unwrap();
     let default = config.key_sets.values().next().unwrap();
     assert_eq!(config.backends.len(), 1);
-    assert_eq!(
-        default.policy.rotation_period,
-        Some(Duration::from_secs(90 * 86400))
-    );
+    assert_eq!(default.policy.rotation_period, Some(Duration::from_secs(90 * 86400)));
     let policy = crate::key::Policy {
         retention: default.policy.retention,
         rotation_period: default.policy.rotation_period,
@@ -73,10 +69,7 @@ fn a_small_file_has_every_default() {
     assert_eq!(config.default_key_set.as_str(), "default");
     assert_eq!(config.listeners.grpc, ["127.0.0.1:50051".parse().unwrap()]);
     assert_eq!(config.listeners.http, ["127.0.0.1:8080".parse().unwrap()]);
-    assert_eq!(
-        config.listeners.metrics,
-        ["127.0.0.1:9464".parse().unwrap()]
-    );
+    assert_eq!(config.listeners.metrics, ["127.0.0.1:9464".parse().unwrap()]);
     let token = config.backends.values().next().unwrap();
     assert_eq!(token.pin_file, Path::new("/etc/signkeep/pin"));
     assert_eq!(token.queue, 1024);
@@ -130,10 +123,7 @@ fn the_environment_comes_before_the_file() {
             ("SIGNKEEP_LISTENERS__GRPC__1__ADDRESS", "[::1]:3"),
             ("SIGNKEEP_LISTENERS__HTTP__ADDRESS", "127.0.0.1:4"),
             ("SIGNKEEP_KEY_SETS__DEMO_ES256__ALGORITHM", "ES256"),
-            (
-                "SIGNKEEP_KEY_SETS__DEMO_ES256__ISSUER",
-                "https://issuer.example/",
-            ),
+            ("SIGNKEEP_KEY_SETS__DEMO_ES256__ISSUER", "https://issuer.example/"),
             ("HOME", "/root"),
             ("SIGNKEEP_SERVER", "http://127.0.0.1:50051"),
         ],
@@ -144,12 +134,7 @@ fn the_environment_comes_before_the_file() {
     let token = config.backends.values().next().unwrap();
     assert_eq!(token.workers, 5);
     assert_eq!(token.token, Token::Label("1234".to_owned()));
-    let grpc: Vec<_> = config
-        .listeners
-        .grpc
-        .iter()
-        .map(ToString::to_string)
-        .collect();
+    let grpc: Vec<_> = config.listeners.grpc.iter().map(ToString::to_string).collect();
     assert_eq!(grpc, ["127.0.0.1:2", "[::1]:3"]);
     assert_eq!(config.listeners.http, ["127.0.0.1:4".parse().unwrap()]);
     let demo = config.key_sets.keys().next().unwrap();
@@ -169,16 +154,8 @@ fn a_wrong_value_in_a_variable_is_refused_with_its_name() {
     for (name, value, field) in [
         ("SIGNKEEP_LEASE", "soon", "lease"),
         ("SIGNKEEP_STORE__URL", "postgres://db/keys", "store.url"),
-        (
-            "SIGNKEEP_BACKENDS__TOKEN__WORKERS",
-            "many",
-            "backends.token.workers",
-        ),
-        (
-            "SIGNKEEP_BACKENDS__TOKEN__WORKERS",
-            "0",
-            "backends.token.workers",
-        ),
+        ("SIGNKEEP_BACKENDS__TOKEN__WORKERS", "many", "backends.token.workers"),
+        ("SIGNKEEP_BACKENDS__TOKEN__WORKERS", "0", "backends.token.workers"),
         ("SIGNKEEP_LOG__FORMAT", "xml", "log.format"),
     ] {
         let error = parse_with(SMALL, &[(name, value)]).unwrap_err();
@@ -189,10 +166,7 @@ fn a_wrong_value_in_a_variable_is_refused_with_its_name() {
 
 #[test]
 fn a_list_in_the_environment_has_no_gaps() {
-    let error = parse_with(
-        SMALL,
-        &[("SIGNKEEP_LISTENERS__GRPC__1__ADDRESS", "127.0.0.1:2")],
-    );
+    let error = parse_with(SMALL, &[("SIGNKEEP_LISTENERS__GRPC__1__ADDRESS", "127.0.0.1:2")]);
     assert!(error.unwrap_err().what.contains("entry 0"));
 }
 
@@ -217,13 +191,7 @@ fn anything_but_loopback_is_refused() {
 
 #[test]
 fn only_sqlite_is_a_store() {
-    for url in [
-        "postgres://db/keys",
-        "signkeep.db",
-        "sqlite:",
-        "sqlite::memory:",
-        "sqlite://x",
-    ] {
+    for url in ["postgres://db/keys", "signkeep.db", "sqlite:", "sqlite::memory:", "sqlite://x"] {
         let text = with_token(&format!("[store]\nurl = \"{url}\"\n"));
         let error = parse(&text).unwrap_err();
         assert_eq!(
@@ -237,15 +205,9 @@ fn only_sqlite_is_a_store() {
 #[test]
 fn a_token_is_named_in_exactly_one_way() {
     let both = with_token("token_serial = \"77\"\n");
-    assert_eq!(
-        parse(&both).unwrap_err().field,
-        "backends.token.token_serial"
-    );
+    assert_eq!(parse(&both).unwrap_err().field, "backends.token.token_serial");
     let neither = SMALL.replace("token_label = \"signkeep\"", "");
-    assert_eq!(
-        parse(&neither).unwrap_err().field,
-        "backends.token.token_label"
-    );
+    assert_eq!(parse(&neither).unwrap_err().field, "backends.token.token_label");
 }
 
 #[test]
@@ -273,10 +235,7 @@ fn a_key_set_that_cannot_be_is_refused() {
             "[key_sets.default]\nalgorithm = \"HS256\"\nissuer = \"x\"\n",
             "key_sets.default.algorithm",
         ),
-        (
-            "[key_sets.default]\nalgorithm = \"ES256\"\nissuer = \"\"\n",
-            "key_sets.default.issuer",
-        ),
+        ("[key_sets.default]\nalgorithm = \"ES256\"\nissuer = \"\"\n", "key_sets.default.issuer"),
         (
             "[key_sets.default]\nalgorithm = \"ES256\"\nissuer = \"x\"\nbackend = \"kms\"\n",
             "key_sets.default.backend",
@@ -299,8 +258,5 @@ fn a_key_set_that_cannot_be_is_refused() {
 #[test]
 fn a_file_that_is_not_there_says_how_to_get_one() {
     let error = Config::load(Path::new("/nonexistent/signkeep.toml"), []).unwrap_err();
-    assert!(
-        error.to_string().contains("signkeep config defaults"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("signkeep config defaults"), "{error}");
 }

@@ -89,11 +89,7 @@ impl Recorder {
                 .set_error_info("NEXT_KEY_NOT_PROPAGATED", "signkeep", [])
                 .set_retry_info(Some(std::time::Duration::from_secs(852)));
             let message = "the next key is too young";
-            return Err(Status::with_error_details(
-                Code::FailedPrecondition,
-                message,
-                details,
-            ));
+            return Err(Status::with_error_details(Code::FailedPrecondition, message, details));
         }
         let dry_run = request.dry_run;
         self.rotations.lock().unwrap().push(request);
@@ -143,9 +139,7 @@ async fn signkeep(args: &[&str]) -> Output {
             command.env_remove(name);
         }
     }
-    tokio::task::spawn_blocking(move || command.output().unwrap())
-        .await
-        .unwrap()
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
 fn stdout(output: &Output) -> String {
@@ -163,10 +157,7 @@ async fn without_a_terminal_and_without_yes_nothing_is_rotated() {
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
     assert!(said.contains("was-next (next) becomes current"), "{said}");
-    assert!(
-        said.contains("nothing was changed") && said.contains("--yes"),
-        "{said}"
-    );
+    assert!(said.contains("nothing was changed") && said.contains("--yes"), "{said}");
     let asked = recorder.rotations.lock().unwrap();
     assert!(asked.iter().all(|request| request.dry_run), "{asked:?}");
     assert_eq!(asked.len(), 1);
@@ -175,10 +166,7 @@ async fn without_a_terminal_and_without_yes_nothing_is_rotated() {
 #[tokio::test]
 async fn what_was_shown_is_what_is_rotated() {
     let (recorder, url) = recorder().await;
-    let output = signkeep(&[
-        "keys", "rotate", "--yes", "--output", "json", "--server", &url,
-    ])
-    .await;
+    let output = signkeep(&["keys", "rotate", "--yes", "--output", "json", "--server", &url]).await;
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let answer: serde_json::Value = serde_json::from_str(&stdout(&output)).unwrap();
     assert_eq!(answer["next"]["kid"], "fresh");
@@ -225,17 +213,8 @@ async fn a_service_that_is_not_there_is_exit_code_3() {
         ["jwks", "--key-set=default", "--http-url", &url],
     ] {
         let output = signkeep(&args).await;
-        assert_eq!(
-            output.status.code(),
-            Some(3),
-            "{args:?}: {}",
-            stderr(&output)
-        );
-        assert!(
-            stderr(&output).contains("no service answers at"),
-            "{}",
-            stderr(&output)
-        );
+        assert_eq!(output.status.code(), Some(3), "{args:?}: {}", stderr(&output));
+        assert!(stderr(&output).contains("no service answers at"), "{}", stderr(&output));
         assert!(output.stdout.is_empty());
     }
 }
@@ -265,10 +244,7 @@ async fn the_manual_is_printed_and_checked() {
     let output = signkeep(&["config", "check", "--config", file]).await;
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
-    assert!(
-        said.starts_with(&format!("error: {file}:1: lease: must be a duration")),
-        "{said}"
-    );
+    assert!(said.starts_with(&format!("error: {file}:1: lease: must be a duration")), "{said}");
 }
 
 #[tokio::test]
@@ -280,9 +256,7 @@ async fn dev_without_softhsm_says_so_and_makes_nothing() {
         .args(["dev", "--dir"])
         .arg(&dev)
         .env("SIGNKEEP_SOFTHSM_MODULE", "/nonexistent/libsofthsm2.so");
-    let output = tokio::task::spawn_blocking(move || command.output().unwrap())
-        .await
-        .unwrap();
+    let output = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("/nonexistent/libsofthsm2.so"));
     assert!(!dev.exists());

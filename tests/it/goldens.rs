@@ -44,19 +44,11 @@ fn the_reasons_of_errors() {
 async fn the_jwks_of_each_key_type() {
     let mut service = Service::dev().await;
     let mut text = String::new();
-    for (algorithm, rsa_bits) in [
-        ("RS256", 2048),
-        ("PS512", 2048),
-        ("ES256", 0),
-        ("ES384", 0),
-        ("ES512", 0),
-        ("EdDSA", 0),
-    ] {
+    for (algorithm, rsa_bits) in
+        [("RS256", 2048), ("PS512", 2048), ("ES256", 0), ("ES384", 0), ("ES512", 0), ("EdDSA", 0)]
+    {
         let key_set = service.key_set(&format!("golden-{}", algorithm.to_lowercase()));
-        let policy = Policy {
-            rsa_bits,
-            ..Policy::default()
-        };
+        let policy = Policy { rsa_bits, ..Policy::default() };
         key_set.create(algorithm, policy).await;
         let path = format!("/{}/.well-known/jwks.json", key_set.id());
         let response = service.http(&path).await;
@@ -103,11 +95,7 @@ async fn the_help_of_every_command() {
 
 async fn help(command: &[String], flag: &str) -> String {
     let mut program = Command::new(env!("CARGO_BIN_EXE_signkeep"));
-    program
-        .args(command)
-        .arg(flag)
-        .env("COLUMNS", "100")
-        .env("NO_COLOR", "1");
+    program.args(command).arg(flag).env("COLUMNS", "100").env("NO_COLOR", "1");
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("SIGNKEEP_") {
             program.env_remove(name);

@@ -4,10 +4,15 @@
 #![cfg(test)]
 
 pub(crate) mod diff;
+pub(crate) mod fuse;
 pub(crate) mod http;
 pub(crate) mod key_set;
+pub(crate) mod memory;
 pub(crate) mod process;
+pub(crate) mod ring;
 pub(crate) mod service;
+pub(crate) mod softhsm;
+pub(crate) mod store;
 pub(crate) mod tools;
 pub(crate) mod verifiers;
 
@@ -25,10 +30,7 @@ where
         if let Some(seen) = look().await {
             return seen;
         }
-        assert!(
-            Instant::now() < deadline,
-            "waited {limit:?} in vain: {what}"
-        );
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain: {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -37,9 +39,7 @@ where
 /// the domain `signkeep`.
 pub(crate) fn reason(status: &Status) -> (Code, String) {
     let details = status.get_error_details();
-    let info = details
-        .error_info()
-        .unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
+    let info = details.error_info().unwrap_or_else(|| panic!("no ErrorInfo in {status:?}"));
     assert_eq!(info.domain, "signkeep", "{status:?}");
     (status.code(), info.reason.clone())
 }
@@ -49,12 +49,7 @@ pub(crate) fn bad_fields(status: &Status) -> Vec<String> {
     let details = status.get_error_details();
     details
         .bad_request()
-        .map(|bad| {
-            bad.field_violations
-                .iter()
-                .map(|violation| violation.field.clone())
-                .collect()
-        })
+        .map(|bad| bad.field_violations.iter().map(|violation| violation.field.clone()).collect())
         .unwrap_or_default()
 }
 

@@ -61,14 +61,7 @@ fn collect(folder: &Path, prefix: &str, found: &mut Vec<(String, String)>) {
         let entry = entry.unwrap();
         let name = entry.file_name().into_string().unwrap();
         let path = format!("{prefix}{name}");
-        let foreign = [
-            "target",
-            ".git",
-            ".signkeep",
-            "node_modules",
-            "__pycache__",
-            "Cargo.lock",
-        ];
+        let foreign = ["target", ".git", ".signkeep", "node_modules", "__pycache__", "Cargo.lock"];
         if foreign.contains(&name.as_str()) || name == "LICENSE" {
             continue;
         }
@@ -122,12 +115,7 @@ fn files_are_short_and_open_with_what_they_are_for() {
 #[test]
 fn nothing_names_the_machine_that_it_was_written_on() {
     let texts = texts();
-    none(
-        texts
-            .iter()
-            .flat_map(|(path, text)| rules::machine_paths(path, text))
-            .collect(),
-    );
+    none(texts.iter().flat_map(|(path, text)| rules::machine_paths(path, text)).collect());
 }
 
 #[test]

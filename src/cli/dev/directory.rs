@@ -42,9 +42,7 @@ impl Directory {
             builder.create(path.join(TOKENS_NAME))?;
             Ok(path)
         };
-        let directory = made()
-            .map(Self)
-            .map_err(|error| cannot("made", path, &error))?;
+        let directory = made().map(Self).map_err(|error| cannot("made", path, &error))?;
         let tokens = directory.0.join(TOKENS_NAME);
         let conf = format!(
             "# Written by `signkeep dev` at every start.\ndirectories.tokendir = {}\nobjectstore.backend = file\nlog.level = ERROR\nslots.removable = false\n",
@@ -71,20 +69,15 @@ impl Directory {
     /// Keeps others out for as long as the file lives.
     pub(super) fn lock(&self) -> Result<File, Failure> {
         let file = self.0.join(LOCK_NAME);
-        let open = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&file);
+        let open =
+            OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&file);
         let lock = open.map_err(|error| cannot("opened", &file, &error))?;
         match lock.try_lock() {
             Ok(()) => Ok(lock),
-            Err(TryLockError::WouldBlock) => Err(Failure::new(format!(
-                "another `signkeep dev` runs in {}",
-                self.0.display()
-            ))
-            .mend("use that one, stop it, or choose another directory with --dir")),
+            Err(TryLockError::WouldBlock) => {
+                Err(Failure::new(format!("another `signkeep dev` runs in {}", self.0.display()))
+                    .mend("use that one, stop it, or choose another directory with --dir"))
+            }
             Err(TryLockError::Error(error)) => Err(cannot("locked", &file, &error)),
         }
     }
@@ -209,11 +202,7 @@ fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let mut out = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&fresh)?;
+    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     out.write_all(bytes)?;
     out.sync_all()?;
     fs::rename(&fresh, file)?;
@@ -272,15 +261,10 @@ mod tests {
     fn started_again_it_has_the_same_pins_and_configuration() {
         let (_outer, directory) = fresh();
         let pin = directory.user_pin().unwrap();
-        let file = directory
-            .config(Path::new("/lib/hsm.so"), "label", None)
-            .unwrap();
+        let file = directory.config(Path::new("/lib/hsm.so"), "label", None).unwrap();
         fs::write(&file, "# mine\n").unwrap();
         let again = Directory::prepare(directory.path()).unwrap();
-        assert_eq!(
-            again.user_pin().unwrap().expose_secret(),
-            pin.expose_secret()
-        );
+        assert_eq!(again.user_pin().unwrap().expose_secret(), pin.expose_secret());
         let file = again.config(Path::new("/other.so"), "label", None).unwrap();
         assert_eq!(fs::read_to_string(file).unwrap(), "# mine\n");
     }

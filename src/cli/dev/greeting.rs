@@ -11,8 +11,7 @@ pub(super) fn print(addresses: &Addresses, directory: &Path) -> Result<(), Failu
 
 fn text(addresses: &Addresses, directory: &Path) -> String {
     let first = |list: &[std::net::SocketAddr]| {
-        list.first()
-            .map_or_else(|| "(off)".to_owned(), ToString::to_string)
+        list.first().map_or_else(|| "(off)".to_owned(), ToString::to_string)
     };
     let grpc = first(&addresses.grpc);
     let http = first(&addresses.http);

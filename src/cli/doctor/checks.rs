@@ -31,11 +31,7 @@ pub(super) enum Retry {
 
 impl Retry {
     pub(super) const fn from_flag(retry_pin: bool) -> Self {
-        if retry_pin {
-            Self::ForgetRefused
-        } else {
-            Self::No
-        }
+        if retry_pin { Self::ForgetRefused } else { Self::No }
     }
 }
 
@@ -76,9 +72,7 @@ async fn running(config: &Config) -> Running {
         let Ok(channel) = Connection::to(format!("http://{address}")).channel().await else {
             continue;
         };
-        let check = HealthCheckRequest {
-            service: String::new(),
-        };
+        let check = HealthCheckRequest { service: String::new() };
         let mut health = HealthClient::new(channel);
         let answer = tokio::time::timeout(Duration::from_secs(5), health.check(check)).await;
         if let Ok(Ok(answer)) = answer {
@@ -111,10 +105,7 @@ async fn store(
         }
     };
     match store.probe().await {
-        Ok(()) => findings.add(Finding::ok(
-            "store",
-            format!("{path} can be read and written"),
-        )),
+        Ok(()) => findings.add(Finding::ok("store", format!("{path} can be read and written"))),
         Err(error) => findings.add(Finding::wrong(
             "store",
             format!("{path}: {error}"),
@@ -138,22 +129,14 @@ async fn backend(
     let module = settings.module.display();
     if !settings.module.is_file() {
         let mend = format!("install the HSM's software, or correct backends.{name}.module");
-        findings.add(Finding::wrong(
-            about("module"),
-            format!("{module} is missing"),
-            mend,
-        ));
+        findings.add(Finding::wrong(about("module"), format!("{module} is missing"), mend));
         return;
     }
     let seen = match inspect(settings).await {
         Ok(seen) => seen,
         Err(error) => {
             let mend = "check that it is a PKCS#11 module for this machine, and the module's own configuration";
-            findings.add(Finding::wrong(
-                about("module"),
-                format!("{module}: {error}"),
-                mend,
-            ));
+            findings.add(Finding::wrong(about("module"), format!("{module}: {error}"), mend));
             return;
         }
     };
@@ -172,20 +155,14 @@ async fn backend(
             .filter(|token| token.is_initialized)
             .map(|token| format!("{:?} (serial {})", token.label, token.serial))
             .collect();
-        let there = if list.is_empty() {
-            "none".to_owned()
-        } else {
-            list.join(", ")
-        };
+        let there = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
         let mend =
             format!("initialise the token, or correct backends.{name}; tokens seen: {there}");
         findings.add(Finding::wrong(about("token"), "it is missing", mend));
         return;
     };
-    findings.add(Finding::ok(
-        about("token"),
-        format!("{:?}, serial {}", token.label, token.serial),
-    ));
+    findings
+        .add(Finding::ok(about("token"), format!("{:?}, serial {}", token.label, token.serial)));
     mechanisms(name, token, findings);
     match token.pin {
         PinState::Locked => {
@@ -200,11 +177,7 @@ async fn backend(
         }
         PinState::FinalTry => {
             let mend = "have the security officer reset it; `signkeep doctor` does not use up the last try";
-            findings.add(Finding::wrong(
-                about("PIN"),
-                "another wrong one locks it",
-                mend,
-            ));
+            findings.add(Finding::wrong(about("PIN"), "another wrong one locks it", mend));
             return;
         }
         PinState::CountLow => {
@@ -225,15 +198,10 @@ async fn backend(
     };
     if retry == Retry::ForgetRefused {
         match store.set_refused_pin(&token.serial, None).await {
-            Ok(()) => findings.add(Finding::ok(
-                about("PIN"),
-                "whatever was refused is forgotten",
-            )),
-            Err(error) => findings.add(Finding::wrong(
-                about("PIN"),
-                error.to_string(),
-                "mend the store",
-            )),
+            Ok(()) => findings.add(Finding::ok(about("PIN"), "whatever was refused is forgotten")),
+            Err(error) => {
+                findings.add(Finding::wrong(about("PIN"), error.to_string(), "mend the store"))
+            }
         }
     }
     login(name, settings, store.clone(), findings).await;
@@ -335,22 +303,16 @@ fn mechanisms(name: &BackendName, token: &TokenReport, findings: &mut Findings) 
         findings.add(Finding::ok(about, there.join(", ")));
     } else {
         let what = format!("{}; not {}", there.join(", "), missing.join(", "));
-        findings.add(Finding::warning(
-            about,
-            what,
-            "use key sets of the former, or another token",
-        ));
+        findings.add(Finding::warning(about, what, "use key sets of the former, or another token"));
     }
 }
 
 /// Whether every port can be had; those of the running service are its own.
 fn ports(config: &Config, running: Running, findings: &mut Findings) {
     let listeners = &config.listeners;
-    for (face, addresses) in [
-        ("grpc", &listeners.grpc),
-        ("http", &listeners.http),
-        ("metrics", &listeners.metrics),
-    ] {
+    for (face, addresses) in
+        [("grpc", &listeners.grpc), ("http", &listeners.http), ("metrics", &listeners.metrics)]
+    {
         for address in addresses {
             findings.add(port(face, *address, running));
         }

@@ -41,12 +41,7 @@ impl Finding {
     }
 
     fn new(verdict: Verdict, about: String, what: String, mend: String) -> Self {
-        Self {
-            verdict,
-            about,
-            what,
-            mend,
-        }
+        Self { verdict, about, what, mend }
     }
 }
 

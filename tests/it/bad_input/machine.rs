@@ -20,10 +20,8 @@ fn backend_is_out(status: &Status) {
 
 async fn signs_again(service: &Service) {
     let key_set = service.key_set("default");
-    eventually("it signs again", MENDED, async || {
-        key_set.sign_message(b"back again").await.ok()
-    })
-    .await;
+    eventually("it signs again", MENDED, async || key_set.sign_message(b"back again").await.ok())
+        .await;
 }
 
 #[tokio::test]
@@ -32,10 +30,9 @@ async fn a_token_directory_that_vanishes_is_an_outage_and_not_the_end_of_its_key
     let key_set = service.key_set("default");
     let before = key_set.published().await;
     fs::rename(service.tokens(), service.path("elsewhere")).unwrap();
-    let out = eventually("signing fails", MENDED, async || {
-        key_set.sign_message(b"gone").await.err()
-    })
-    .await;
+    let out =
+        eventually("signing fails", MENDED, async || key_set.sign_message(b"gone").await.err())
+            .await;
     backend_is_out(&out);
     backend_is_out(&key_set.force_rotate().await.unwrap_err());
     assert_eq!(key_set.jwks_kids().await.len(), 2, "the JWKS stays up");
@@ -61,10 +58,7 @@ async fn started_without_its_token_directory_it_says_so_and_makes_no_new_keys() 
     backend_is_out(&key_set.sign_message(b"gone").await.unwrap_err());
     assert_eq!(key_set.published().await, before);
     assert_ne!(service.http("/readyz").await.status, 200);
-    assert!(
-        service.log().contains("signkeep"),
-        "the log names the token"
-    );
+    assert!(service.log().contains("signkeep"), "the log names the token");
     service.is_unharmed();
 
     if service.tokens().exists() {
@@ -92,10 +86,7 @@ async fn a_token_directory_that_is_read_only_loses_nothing() {
 
     service.permit(Tokens::Writable);
     signs_again(&service).await;
-    eventually("it rotates again", MENDED, async || {
-        key_set.force_rotate().await.ok()
-    })
-    .await;
+    eventually("it rotates again", MENDED, async || key_set.force_rotate().await.ok()).await;
     key_set.the(KeyState::Current).await;
     service.is_unharmed();
 }
@@ -108,15 +99,9 @@ async fn a_corrupt_database_is_named_and_left_as_it_is() {
     bytes[..100].fill(0x5A);
     fs::write(service.database(), &bytes).unwrap();
     let said = service.fails_to_start().await;
-    assert!(
-        said.contains("signkeep.db"),
-        "it does not name the database: {said}"
-    );
+    assert!(said.contains("signkeep.db"), "it does not name the database: {said}");
     assert!(!said.contains("panicked"), "{said}");
-    assert!(
-        fs::read(service.database()).unwrap() == bytes,
-        "it was written to"
-    );
+    assert!(fs::read(service.database()).unwrap() == bytes, "it was written to");
 }
 
 #[tokio::test]
@@ -127,16 +112,9 @@ async fn a_second_process_on_the_same_database_gives_way() {
     let status = second.wait(Duration::from_secs(60)).await;
     assert!(!status.success());
     let said = second.stderr();
-    assert!(
-        said.contains("signkeep.db"),
-        "it does not name the database: {said}"
-    );
+    assert!(said.contains("signkeep.db"), "it does not name the database: {said}");
     assert!(!said.contains("panicked"), "{said}");
-    service
-        .key_set("default")
-        .sign_message(b"the first goes on")
-        .await
-        .unwrap();
+    service.key_set("default").sign_message(b"the first goes on").await.unwrap();
     service.is_unharmed();
 }
 
@@ -153,10 +131,7 @@ async fn a_wrong_pin_is_tried_once_however_often_the_service_is_started() {
     let logins = || {
         let calls = fs::read(&calls).unwrap_or_default();
         let calls = String::from_utf8_lossy(&calls);
-        calls
-            .lines()
-            .filter(|line| line.ends_with(": C_Login"))
-            .count()
+        calls.lines().filter(|line| line.ends_with(": C_Login")).count()
     };
     let before = service.key_set("default").published().await;
     service.stop().await;
@@ -178,10 +153,7 @@ async fn a_wrong_pin_is_tried_once_however_often_the_service_is_started() {
         service.kill_9();
     }
     let log = service.log();
-    assert!(
-        !log.contains("271828") && !log.contains(PIN),
-        "a PIN in the log"
-    );
+    assert!(!log.contains("271828") && !log.contains(PIN), "a PIN in the log");
     assert_eq!(logins(), right + 1, "the wrong PIN was tried once");
 
     service.write_pin(PIN);

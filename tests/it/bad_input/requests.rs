@@ -27,19 +27,12 @@ fn refused<T: Debug>(answer: Result<T, Status>, code: Code, expected: &str) -> S
 fn malformed<T: Debug>(answer: Result<T, Status>, field: &str) {
     let status = refused(answer, Code::InvalidArgument, "INVALID_REQUEST");
     let fields = bad_fields(&status);
-    assert!(
-        fields.iter().any(|named| named == field),
-        "{field} is not among {fields:?}"
-    );
+    assert!(fields.iter().any(|named| named == field), "{field} is not among {fields:?}");
 }
 
 /// Still up, still signing, and never panicked.
 async fn stands(service: &mut Service) {
-    service
-        .key_set("default")
-        .sign_message(b"still here")
-        .await
-        .unwrap();
+    service.key_set("default").sign_message(b"still here").await.unwrap();
     service.is_unharmed();
 }
 
@@ -57,47 +50,21 @@ async fn key_sets_and_keys_that_do_not_exist_are_not_found() {
         refused(unknown.sign_message(b"m").await, Code::NotFound, expected);
         refused(unknown.sign_jwt("{}").await, Code::NotFound, expected);
         let key_set = id.to_owned();
-        let request = GetKeySetRequest {
-            key_set: key_set.clone(),
-        };
+        let request = GetKeySetRequest { key_set: key_set.clone() };
         refused(keys.get_key_set(request).await, Code::NotFound, expected);
-        let request = ListKeysRequest {
-            key_set: key_set.clone(),
-            ..Default::default()
-        };
+        let request = ListKeysRequest { key_set: key_set.clone(), ..Default::default() };
         refused(keys.list_keys(request).await, Code::NotFound, expected);
-        let request = GetPublicKeyRequest {
-            key_set,
-            kid: String::new(),
-        };
-        refused(
-            service.signing().get_public_key(request).await,
-            Code::NotFound,
-            expected,
-        );
+        let request = GetPublicKeyRequest { key_set, kid: String::new() };
+        refused(service.signing().get_public_key(request).await, Code::NotFound, expected);
         let jwks = service.http(&format!("/{id}/.well-known/jwks.json")).await;
         assert_eq!(jwks.status, 404);
         let cached = jwks.header("cache-control").unwrap_or("no-store");
-        assert!(
-            cached.contains("no-store"),
-            "a 404 is not to be cached: {cached}"
-        );
+        assert!(cached.contains("no-store"), "a 404 is not to be cached: {cached}");
     }
     let known = service.key_set("default");
-    refused(
-        known.revoke(STRANGER).await,
-        Code::NotFound,
-        "KEY_NOT_FOUND",
-    );
-    let request = GetKeyRequest {
-        key_set: "default".to_owned(),
-        kid: STRANGER.to_owned(),
-    };
-    refused(
-        service.keys().get_key(request).await,
-        Code::NotFound,
-        "KEY_NOT_FOUND",
-    );
+    refused(known.revoke(STRANGER).await, Code::NotFound, "KEY_NOT_FOUND");
+    let request = GetKeyRequest { key_set: "default".to_owned(), kid: STRANGER.to_owned() };
+    refused(service.keys().get_key(request).await, Code::NotFound, "KEY_NOT_FOUND");
     stands(&mut service).await;
 }
 
@@ -105,34 +72,21 @@ async fn key_sets_and_keys_that_do_not_exist_are_not_found() {
 async fn malformed_names_are_refused_by_field() {
     let mut service = Service::dev().await;
     let long = "a".repeat(64);
-    for id in [
-        "", "UPPER", "-a", "a-", "a/b", "a b", "..", "ä", "a\0", &long,
-    ] {
+    for id in ["", "UPPER", "-a", "a-", "a/b", "a b", "..", "ä", "a\0", &long] {
         let key_set = service.key_set(id);
         malformed(key_set.rotate().await, "key_set");
         malformed(key_set.sign_message(b"m").await, "key_set");
         malformed(key_set.sign_jwt("{}").await, "key_set");
     }
     let long = "A".repeat(44);
-    for kid in [
-        "",
-        "x",
-        "not base64url but 43 characters long, quite so",
-        &long,
-    ] {
+    for kid in ["", "x", "not base64url but 43 characters long, quite so", &long] {
         malformed(service.key_set("default").revoke(kid).await, "kid");
     }
-    let long_reason = RevokeRequest {
-        reason: "x".repeat(513),
-        force: true,
-        ..RevokeRequest::default()
-    };
+    let long_reason =
+        RevokeRequest { reason: "x".repeat(513), force: true, ..RevokeRequest::default() };
     let key_set = service.key_set("default");
     malformed(key_set.revoke_as(STRANGER, long_reason).await, "reason");
-    let odd_id = RevokeRequest {
-        request_id: "line\nbreak".to_owned(),
-        ..RevokeRequest::default()
-    };
+    let odd_id = RevokeRequest { request_id: "line\nbreak".to_owned(), ..RevokeRequest::default() };
     malformed(key_set.revoke_as(STRANGER, odd_id).await, "request_id");
     stands(&mut service).await;
 }
@@ -149,58 +103,27 @@ async fn key_sets_that_would_not_hold_together_are_refused() {
     };
     let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
     let create = async |key_set: KeySet| {
-        let request = CreateKeySetRequest {
-            key_set: Some(key_set),
-            request_id: String::new(),
-        };
-        service
-            .keys()
-            .create_key_set(request)
-            .await
-            .map(Response::into_inner)
+        let request = CreateKeySetRequest { key_set: Some(key_set), request_id: String::new() };
+        service.keys().create_key_set(request).await.map(Response::into_inner)
     };
     for algorithm in ["", "none", "HS256", "rs256", "ES256K"] {
         let answer = create(key_set("odd", algorithm, Policy::default())).await;
         malformed(answer, "key_set.algorithm");
     }
-    malformed(
-        create(key_set("Odd", "ES256", Policy::default())).await,
-        "key_set.id",
-    );
-    malformed(
-        create(key_set("signkeep-mine", "ES256", Policy::default())).await,
-        "key_set.id",
-    );
-    let policy = Policy {
-        rsa_bits: 1024,
-        ..Policy::default()
-    };
-    malformed(
-        create(key_set("odd", "RS256", policy)).await,
-        "key_set.policy.rsa_bits",
-    );
-    let policy = Policy {
-        propagation_delay: seconds(1),
-        ..Policy::default()
-    };
+    malformed(create(key_set("Odd", "ES256", Policy::default())).await, "key_set.id");
+    malformed(create(key_set("signkeep-mine", "ES256", Policy::default())).await, "key_set.id");
+    let policy = Policy { rsa_bits: 1024, ..Policy::default() };
+    malformed(create(key_set("odd", "RS256", policy)).await, "key_set.policy.rsa_bits");
+    let policy = Policy { propagation_delay: seconds(1), ..Policy::default() };
     let answer = create(key_set("odd", "ES256", policy)).await;
     malformed(answer, "key_set.policy.propagation_delay");
     for span in [-1, 0, i64::MAX] {
-        let policy = Policy {
-            max_token_ttl: seconds(span),
-            ..Policy::default()
-        };
+        let policy = Policy { max_token_ttl: seconds(span), ..Policy::default() };
         let answer = create(key_set("odd", "ES256", policy)).await;
         malformed(answer, "key_set.policy.max_token_ttl");
     }
-    let policy = Policy {
-        retention: seconds(60),
-        ..Policy::default()
-    };
-    malformed(
-        create(key_set("odd", "ES256", policy)).await,
-        "key_set.policy.retention",
-    );
+    let policy = Policy { retention: seconds(60), ..Policy::default() };
+    malformed(create(key_set("odd", "ES256", policy)).await, "key_set.policy.retention");
     let again = create(key_set("default", "RS256", Policy::default())).await;
     refused(again, Code::AlreadyExists, "KEY_SET_EXISTS");
     stands(&mut service).await;
@@ -222,10 +145,7 @@ async fn what_cannot_be_signed_is_refused() {
     let answer = es256.sign_message(&vec![7; 10 << 20]).await;
     let status = answer.unwrap_err();
     let (code, why) = reason(&status);
-    assert!(
-        matches!(code, Code::ResourceExhausted | Code::OutOfRange),
-        "{status:?}"
-    );
+    assert!(matches!(code, Code::ResourceExhausted | Code::OutOfRange), "{status:?}");
     assert_eq!(why, "MESSAGE_TOO_LARGE");
     es256.sign_message(&vec![7; 60 << 10]).await.unwrap();
     es256.sign_message(b"").await.unwrap();
@@ -242,11 +162,7 @@ async fn pages_of_odd_sizes_and_foreign_places_are_refused() {
             page_token: page_token.to_owned(),
             states: Vec::new(),
         };
-        service
-            .keys()
-            .list_keys(request)
-            .await
-            .map(Response::into_inner)
+        service.keys().list_keys(request).await.map(Response::into_inner)
     };
     malformed(list("default", -1, "").await, "page_size");
     malformed(list("default", i32::MIN, "").await, "page_size");
@@ -255,39 +171,18 @@ async fn pages_of_odd_sizes_and_foreign_places_are_refused() {
     let second = list("default", 1, &first.next_page_token).await.unwrap();
     assert_ne!(first.keys, second.keys);
     assert!(second.next_page_token.is_empty());
-    malformed(
-        list("demo-es256", 1, &first.next_page_token).await,
-        "page_token",
-    );
+    malformed(list("demo-es256", 1, &first.next_page_token).await, "page_token");
     let long = "A".repeat(5_000);
     for foreign in ["x", "AAAA", "%%%", "eyJhIjoxfQ", &long] {
         malformed(list("default", 1, foreign).await, "page_token");
     }
-    let sets = ListKeySetsRequest {
-        page_size: 1,
-        page_token: String::new(),
-    };
-    let sets = service
-        .keys()
-        .list_key_sets(sets)
-        .await
-        .unwrap()
-        .into_inner();
+    let sets = ListKeySetsRequest { page_size: 1, page_token: String::new() };
+    let sets = service.keys().list_key_sets(sets).await.unwrap().into_inner();
     assert_eq!(sets.key_sets.len(), 1);
-    malformed(
-        list("default", 1, &sets.next_page_token).await,
-        "page_token",
-    );
-    let foreign = ListKeySetsRequest {
-        page_size: 1,
-        page_token: first.next_page_token,
-    };
+    malformed(list("default", 1, &sets.next_page_token).await, "page_token");
+    let foreign = ListKeySetsRequest { page_size: 1, page_token: first.next_page_token };
     malformed(service.keys().list_key_sets(foreign).await, "page_token");
-    assert_eq!(
-        list("default", i32::MAX, "").await.unwrap().keys.len(),
-        2,
-        "coerced"
-    );
+    assert_eq!(list("default", i32::MAX, "").await.unwrap().keys.len(), 2, "coerced");
     let odd = ListKeysRequest {
         key_set: "default".to_owned(),
         states: vec![99],
@@ -304,37 +199,21 @@ async fn claims_that_are_not_the_callers_to_make_are_refused() {
     for claims in ["", "[]", "7", "null", "\"text\"", "{", "{}{}", "{\"a\":1,}"] {
         malformed(key_set.sign_jwt(claims).await, "claims_json");
     }
-    for claims in [
-        r#"{"iss":"https://else.example/"}"#,
-        r#"{"iat":1}"#,
-        r#"{"jti":"mine"}"#,
-    ] {
-        refused(
-            key_set.sign_jwt(claims).await,
-            Code::InvalidArgument,
-            "CLAIM_NOT_ALLOWED",
-        );
+    for claims in [r#"{"iss":"https://else.example/"}"#, r#"{"iat":1}"#, r#"{"jti":"mine"}"#] {
+        refused(key_set.sign_jwt(claims).await, Code::InvalidArgument, "CLAIM_NOT_ALLOWED");
     }
     for exp in ["99999999999", "1", "-1", "\"soon\"", "1e400", "null"] {
-        let status = key_set
-            .sign_jwt(&format!(r#"{{"exp":{exp}}}"#))
-            .await
-            .unwrap_err();
+        let status = key_set.sign_jwt(&format!(r#"{{"exp":{exp}}}"#)).await.unwrap_err();
         let (code, why) = reason(&status);
         assert_eq!(code, Code::InvalidArgument, "exp {exp}: {status:?}");
-        assert!(
-            ["INVALID_REQUEST", "CLAIM_NOT_ALLOWED"].contains(&why.as_str()),
-            "{why}"
-        );
+        assert!(["INVALID_REQUEST", "CLAIM_NOT_ALLOWED"].contains(&why.as_str()), "{why}");
     }
     let request = |lifetime: i64, typ: &str| SignJwtRequest {
         key_set: "default".to_owned(),
         payload: Some(Payload::ClaimsJson("{}".to_owned())),
         typ: typ.to_owned(),
-        lifetime: Some(prost_types::Duration {
-            seconds: lifetime,
-            nanos: 0,
-        }),
+        header: None,
+        lifetime: Some(prost_types::Duration { seconds: lifetime, nanos: 0 }),
     };
     for lifetime in [-1, 0, 24 * 60 * 60 + 1, i64::MAX] {
         let answer = service.signing().sign_jwt(request(lifetime, "")).await;
@@ -343,15 +222,9 @@ async fn claims_that_are_not_the_callers_to_make_are_refused() {
     for typ in ["line\nbreak", "\u{e4}", &"x".repeat(500)] {
         malformed(service.signing().sign_jwt(request(60, typ)).await, "typ");
     }
-    let none = SignJwtRequest {
-        payload: None,
-        ..request(60, "")
-    };
+    let none = SignJwtRequest { payload: None, ..request(60, "") };
     let status = service.signing().sign_jwt(none).await.unwrap_err();
-    assert_eq!(
-        reason(&status),
-        (Code::InvalidArgument, "INVALID_REQUEST".to_owned())
-    );
+    assert_eq!(reason(&status), (Code::InvalidArgument, "INVALID_REQUEST".to_owned()));
     stands(&mut service).await;
 }
 
@@ -364,11 +237,7 @@ async fn header_parameters_among_the_claims_never_reach_the_header() {
         let claims = format!(r#"{{"{name}":"none"}}"#);
         match key_set.sign_jwt(&claims).await {
             Err(status) => {
-                refused(
-                    Err::<(), _>(status),
-                    Code::InvalidArgument,
-                    "CLAIM_NOT_ALLOWED",
-                );
+                refused(Err::<(), _>(status), Code::InvalidArgument, "CLAIM_NOT_ALLOWED");
             }
             Ok(signed) => {
                 let header = signed.jwt.split('.').next().unwrap();

@@ -53,11 +53,7 @@ fn parse(answer: &[u8]) -> Option<Response> {
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let body = answer[end + 4..].to_vec();
-    let response = Response {
-        status,
-        headers,
-        body,
-    };
+    let response = Response { status, headers, body };
     let promised = response.header("content-length").map(str::parse::<usize>);
     let whole = promised.is_none_or(|length| length == Ok(response.body.len()));
     whole.then_some(response)

@@ -36,12 +36,7 @@ impl KeySet {
         http: &str,
         id: &str,
     ) -> Self {
-        Self {
-            keys,
-            signing,
-            http: http.to_owned(),
-            id: id.to_owned(),
-        }
+        Self { keys, signing, http: http.to_owned(), id: id.to_owned() }
     }
 
     /// Its id.
@@ -63,10 +58,7 @@ impl KeySet {
             policy: Some(policy),
             ..KeySetMessage::default()
         };
-        let request = CreateKeySetRequest {
-            key_set: Some(key_set),
-            request_id: String::new(),
-        };
+        let request = CreateKeySetRequest { key_set: Some(key_set), request_id: String::new() };
         answer(self.keys.clone().create_key_set(request).await).unwrap()
     }
 
@@ -123,10 +115,7 @@ impl KeySet {
 
     /// Rotate as `request` says, but for the key set's id.
     pub(crate) async fn rotate_as(&self, request: RotateRequest) -> Result<RotateResponse, Status> {
-        let request = RotateRequest {
-            key_set: self.id.clone(),
-            ..request
-        };
+        let request = RotateRequest { key_set: self.id.clone(), ..request };
         answer(self.keys.clone().rotate(request).await)
     }
 
@@ -137,11 +126,8 @@ impl KeySet {
 
     /// Revoke, past its guard.
     pub(crate) async fn force_revoke(&self, kid: &str) -> Result<RevokeResponse, Status> {
-        let request = RevokeRequest {
-            force: true,
-            reason: "a drill".to_owned(),
-            ..RevokeRequest::default()
-        };
+        let request =
+            RevokeRequest { force: true, reason: "a drill".to_owned(), ..RevokeRequest::default() };
         self.revoke_as(kid, request).await
     }
 
@@ -151,11 +137,7 @@ impl KeySet {
         kid: &str,
         request: RevokeRequest,
     ) -> Result<RevokeResponse, Status> {
-        let request = RevokeRequest {
-            key_set: self.id.clone(),
-            kid: kid.to_owned(),
-            ..request
-        };
+        let request = RevokeRequest { key_set: self.id.clone(), kid: kid.to_owned(), ..request };
         answer(self.keys.clone().revoke(request).await)
     }
 
@@ -171,11 +153,8 @@ impl KeySet {
 
     /// Sign.
     pub(crate) async fn sign(&self, input: Input) -> Result<SignResponse, Status> {
-        let request = SignRequest {
-            key_set: self.id.clone(),
-            input: Some(input),
-            ..SignRequest::default()
-        };
+        let request =
+            SignRequest { key_set: self.id.clone(), input: Some(input), ..SignRequest::default() };
         answer(self.signing.clone().sign(request).await)
     }
 
@@ -251,19 +230,13 @@ impl KeySet {
 
 /// A rotation past its guard.
 pub(crate) fn forced_rotation() -> RotateRequest {
-    RotateRequest {
-        force: true,
-        reason: "a drill".to_owned(),
-        ..RotateRequest::default()
-    }
+    RotateRequest { force: true, reason: "a drill".to_owned(), ..RotateRequest::default() }
 }
 
 /// The kids in a JWKS.
 pub(crate) fn kids(jwks: &Value) -> Vec<String> {
     let keys = jwks["keys"].as_array().unwrap();
-    keys.iter()
-        .map(|key| key["kid"].as_str().unwrap().to_owned())
-        .collect()
+    keys.iter().map(|key| key["kid"].as_str().unwrap().to_owned()).collect()
 }
 
 fn answer<T>(response: Result<Response<T>, Status>) -> Result<T, Status> {

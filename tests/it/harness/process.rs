@@ -18,24 +18,14 @@ impl Process {
     pub(crate) fn start(mut command: Command, dir: &Path, name: &str) -> Self {
         let stdout = dir.join(format!("{name}.out"));
         let stderr = dir.join(format!("{name}.err"));
-        let append = |path: &Path| {
-            File::options()
-                .create(true)
-                .append(true)
-                .open(path)
-                .unwrap()
-        };
+        let append = |path: &Path| File::options().create(true).append(true).open(path).unwrap();
         let child = command
             .stdin(Stdio::null())
             .stdout(append(&stdout))
             .stderr(append(&stderr))
             .spawn()
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
-        Self {
-            child,
-            stdout,
-            stderr,
-        }
+        Self { child, stdout, stderr }
     }
 
     /// How it ended; none while it runs.

@@ -152,9 +152,7 @@ impl Service {
     /// Starts the process, which must end by itself with a failure; returns what it wrote to
     /// standard error this time.
     pub(crate) async fn fails_to_start(&mut self) -> String {
-        let before = fs::read_to_string(self.path("service.err"))
-            .unwrap_or_default()
-            .len();
+        let before = fs::read_to_string(self.path("service.err")).unwrap_or_default().len();
         self.spawn();
         let status = self.ended(READY).await;
         assert!(!status.success(), "it started: {}", self.log());
@@ -266,10 +264,7 @@ impl Service {
                 command.env_remove(name);
             }
         }
-        command
-            .env("NO_COLOR", "1")
-            .env_remove("SOFTHSM2_CONF")
-            .current_dir(self.home.path());
+        command.env("NO_COLOR", "1").env_remove("SOFTHSM2_CONF").current_dir(self.home.path());
         match &self.launch {
             Launch::Dev => {
                 command.arg("dev").arg("--dir").arg(self.path("state"));
@@ -278,10 +273,7 @@ impl Service {
                 }
             }
             Launch::Serve(environment) => {
-                command
-                    .arg("serve")
-                    .arg("--config")
-                    .arg(self.path("signkeep.toml"));
+                command.arg("serve").arg("--config").arg(self.path("signkeep.toml"));
                 command.env("SOFTHSM2_CONF", self.path("softhsm2.conf"));
                 command.envs(environment.iter().cloned());
             }
@@ -379,10 +371,7 @@ issuer = "https://issuer.example/"
 }
 
 impl Drop for Service {
-    #[expect(
-        clippy::print_stderr,
-        reason = "libtest shows it with the test that failed"
-    )]
+    #[expect(clippy::print_stderr, reason = "libtest shows it with the test that failed")]
     fn drop(&mut self) {
         if std::thread::panicking() {
             let log = self.log();
@@ -443,17 +432,11 @@ fn tree(folder: &Path) -> Vec<PathBuf> {
 fn memory_dir() -> TempDir {
     let mut builder = tempfile::Builder::new();
     builder.prefix("signkeep-");
-    builder
-        .tempdir_in("/dev/shm")
-        .or_else(|_| builder.tempdir())
-        .unwrap()
+    builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir()).unwrap()
 }
 
 fn addresses(file: &str) -> Option<Addresses> {
     let parsed: Value = serde_json::from_str(file).unwrap();
     let first = |listener: &str| Some(parsed[listener][0].as_str()?.to_owned());
-    Some(Addresses {
-        grpc: first("grpc")?,
-        http: first("http")?,
-    })
+    Some(Addresses { grpc: first("grpc")?, http: first("http")? })
 }

@@ -26,11 +26,7 @@ pub(crate) fn repository(path: &str) -> PathBuf {
 /// The Python that has the packages of `tests/clients/python/requirements.txt`.
 pub(crate) fn python() -> PathBuf {
     let python = test_tools().join("python/bin/python3");
-    assert!(
-        python.exists(),
-        "{} is missing; ./tests/run makes it",
-        python.display()
-    );
+    assert!(python.exists(), "{} is missing; ./tests/run makes it", python.display());
     python
 }
 
@@ -64,11 +60,7 @@ pub(crate) async fn run_command(command: Command) -> Output {
     let dir = tempfile::tempdir().unwrap();
     let mut process = Process::start(command, dir.path(), "tool");
     let success = process.wait(LIMIT).await.success();
-    Output {
-        success,
-        stdout: process.stdout(),
-        stderr: process.stderr(),
-    }
+    Output { success, stdout: process.stdout(), stderr: process.stderr() }
 }
 
 fn test_tools() -> PathBuf {

@@ -84,14 +84,7 @@ pub(crate) async fn openssl(certificate: &str, cases: &[Case]) {
             run_openssl(&args).await
         } else {
             let hash = format!("-sha{}", &case.algorithm[2..]);
-            let mut args = vec![
-                "dgst",
-                &hash,
-                "-verify",
-                &key,
-                "-signature",
-                &signature_file,
-            ];
+            let mut args = vec!["dgst", &hash, "-verify", &key, "-signature", &signature_file];
             if case.algorithm.starts_with("PS") {
                 args.extend(["-sigopt", "rsa_padding_mode:pss"]);
                 args.extend(["-sigopt", "rsa_pss_saltlen:digest"]);
@@ -99,11 +92,7 @@ pub(crate) async fn openssl(certificate: &str, cases: &[Case]) {
             args.push(&input_file);
             run_openssl(&args).await
         };
-        assert_eq!(
-            output.success, case.verifies,
-            "openssl on {}: {output:?}",
-            case.name
-        );
+        assert_eq!(output.success, case.verifies, "openssl on {}: {output:?}", case.name);
     }
 }
 
@@ -168,11 +157,7 @@ fn integer(big_endian: &[u8]) -> Vec<u8> {
 
 fn tlv(tag: u8, value: &[u8]) -> Vec<u8> {
     let length = u8::try_from(value.len()).unwrap();
-    let head = if length < 0x80 {
-        vec![tag, length]
-    } else {
-        vec![tag, 0x81, length]
-    };
+    let head = if length < 0x80 { vec![tag, length] } else { vec![tag, 0x81, length] };
     [head, value.to_vec()].concat()
 }
 

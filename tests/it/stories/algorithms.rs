@@ -34,10 +34,7 @@ async fn every_algorithm_signs_through_every_rpc_and_three_verifiers_agree() {
     for (algorithm, rsa_bits) in KEY_TYPES {
         let id = format!("{}-{rsa_bits}", algorithm.to_lowercase());
         let key_set = service.key_set(&id);
-        let policy = Policy {
-            rsa_bits,
-            ..Policy::default()
-        };
+        let policy = Policy { rsa_bits, ..Policy::default() };
         key_set.create(algorithm, policy).await;
         let cases = tokens(&key_set, algorithm).await;
         let certificate = key_set.the(KeyState::Current).await.certificate_pem;
@@ -74,9 +71,7 @@ async fn tokens(key_set: &KeySet, algorithm: &str) -> Vec<Case> {
         jwt,
         verifies: true,
     });
-    cases
-        .flat_map(|case| [case.with_a_flipped_bit(), case])
-        .collect()
+    cases.flat_map(|case| [case.with_a_flipped_bit(), case]).collect()
 }
 
 /// What RFC 7515 section 5.1 has signed: header and claims, for the key that is current.

@@ -60,9 +60,7 @@ async fn killed_in_the_middle_of_rotations_it_loses_no_key_and_no_signature() {
         let key_set = service.key_set("demo-es256");
         let jwks = key_set.jwks().await.unwrap();
         verified += unverified.len();
-        unverified
-            .iter()
-            .for_each(|released| verify(&jwks, released));
+        unverified.iter().for_each(|released| verify(&jwks, released));
         rotated += acknowledged.len();
         known.extend(acknowledged.iter().cloned());
         let now = listed(&key_set).await;
@@ -84,10 +82,7 @@ async fn killed_in_the_middle_of_rotations_it_loses_no_key_and_no_signature() {
         pending.is_empty().then_some(())
     })
     .await;
-    assert!(
-        rotated >= KILLS && verified >= KILLS,
-        "{rotated} rotations, {verified} signatures"
-    );
+    assert!(rotated >= KILLS && verified >= KILLS, "{rotated} rotations, {verified} signatures");
     service.is_unharmed();
 }
 
@@ -96,10 +91,8 @@ async fn killed_in_the_middle_of_rotations_it_loses_no_key_and_no_signature() {
 async fn strike_after(progress: &Progress, rotations: u64, signatures: u64) {
     let reaches = async |counter: &AtomicUsize, goal: usize| {
         let what = "the load moves on";
-        eventually(what, LIMIT, async || {
-            (counter.load(Ordering::Relaxed) >= goal).then_some(())
-        })
-        .await;
+        eventually(what, LIMIT, async || (counter.load(Ordering::Relaxed) >= goal).then_some(()))
+            .await;
     };
     let rotations = usize::try_from(rotations).unwrap();
     reaches(&progress.rotations_begun, 2 + rotations).await;
@@ -136,11 +129,7 @@ async fn sign(key_set: KeySet, signer: usize, progress: Arc<Progress>) -> (usize
                 break;
             }
         };
-        waiting.push(Released {
-            message,
-            signature: answer.signature.to_vec(),
-            kid: answer.kid,
-        });
+        waiting.push(Released { message, signature: answer.signature.to_vec(), kid: answer.kid });
         progress.signatures.fetch_add(1, Ordering::Relaxed);
         if waiting.len() == 8 {
             let Ok(jwks) = key_set.jwks().await else {
@@ -176,10 +165,5 @@ fn verify(jwks: &Value, released: &Released) {
 }
 
 async fn listed(key_set: &KeySet) -> BTreeSet<String> {
-    key_set
-        .published()
-        .await
-        .into_iter()
-        .map(|key| key.kid)
-        .collect()
+    key_set.published().await.into_iter().map(|key| key.kid).collect()
 }

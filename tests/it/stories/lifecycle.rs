@@ -32,10 +32,7 @@ async fn state_of(key_set: &KeySet, kid: &str) -> KeyState {
 }
 
 fn but_refused(case: &Case) -> Case {
-    Case {
-        verifies: false,
-        ..case.clone()
-    }
+    Case { verifies: false, ..case.clone() }
 }
 
 #[tokio::test]
@@ -56,21 +53,14 @@ async fn a_rotated_key_verifies_until_it_is_revoked() {
     assert_eq!(rotated.current.unwrap().kid, second);
     assert_eq!(rotated.previous.unwrap().kid, first);
     let third = rotated.next.unwrap().kid;
-    assert!(
-        !rotated.caches_at_risk.is_empty(),
-        "a forced rotation names the caches at risk"
-    );
+    assert!(!rotated.caches_at_risk.is_empty(), "a forced rotation names the caches at risk");
     let new = key_set.token("new").await;
     verify(&[old.clone(), new.clone()]).await;
 
     let refused = key_set.revoke(&first).await.unwrap_err();
     let expected = (Code::FailedPrecondition, "TOKENS_STILL_VALID".to_owned());
     assert_eq!(reason(&refused), expected);
-    let wait = refused
-        .get_error_details()
-        .retry_info()
-        .unwrap()
-        .retry_delay;
+    let wait = refused.get_error_details().retry_info().unwrap().retry_delay;
     assert!(wait.unwrap() > Duration::from_secs(60), "{wait:?}");
 
     let revoked = key_set.force_revoke(&first).await.unwrap();
@@ -92,25 +82,16 @@ async fn the_guard_holds_a_rotation_until_verifiers_have_the_next_key() {
     let key_set = service.key_set("demo-es256");
     let before = key_set.published().await;
     let refused = key_set.rotate().await.unwrap_err();
-    let expected = (
-        Code::FailedPrecondition,
-        "NEXT_KEY_NOT_PROPAGATED".to_owned(),
-    );
+    let expected = (Code::FailedPrecondition, "NEXT_KEY_NOT_PROPAGATED".to_owned());
     assert_eq!(reason(&refused), expected);
     let details = refused.get_error_details();
     let wait = details.retry_info().unwrap().retry_delay.unwrap();
     assert!((1..=15 * 60).contains(&wait.as_secs()), "{wait:?}");
     assert!(details.precondition_failure().is_some());
 
-    let without_reason = RotateRequest {
-        force: true,
-        ..RotateRequest::default()
-    };
+    let without_reason = RotateRequest { force: true, ..RotateRequest::default() };
     let refused = key_set.rotate_as(without_reason).await.unwrap_err();
-    assert_eq!(
-        reason(&refused),
-        (Code::InvalidArgument, "INVALID_REQUEST".to_owned())
-    );
+    assert_eq!(reason(&refused), (Code::InvalidArgument, "INVALID_REQUEST".to_owned()));
 
     let dry = RotateRequest {
         force: true,
@@ -120,11 +101,7 @@ async fn the_guard_holds_a_rotation_until_verifiers_have_the_next_key() {
     };
     let told = key_set.rotate_as(dry).await.unwrap();
     assert!(told.dry_run && told.next.is_none());
-    assert_eq!(
-        told.current.unwrap().kid,
-        before[0].kid,
-        "the next key would be current"
-    );
+    assert_eq!(told.current.unwrap().kid, before[0].kid, "the next key would be current");
     assert_eq!(key_set.published().await, before, "and nothing has changed");
     service.is_unharmed();
 }
@@ -151,10 +128,7 @@ async fn rollback_undoes_a_rotation_and_holds_the_next_one() {
     verify(&[before, between, after]).await;
 
     let held = key_set.rotate().await.unwrap_err();
-    assert_eq!(
-        reason(&held),
-        (Code::FailedPrecondition, "ROTATION_HOLD".to_owned())
-    );
+    assert_eq!(reason(&held), (Code::FailedPrecondition, "ROTATION_HOLD".to_owned()));
     service.is_unharmed();
 }
 
@@ -166,10 +140,7 @@ async fn in_an_emergency_the_next_key_takes_over_at_once() {
     let stolen = key_set.token("stolen").await;
 
     let refused = key_set.force_revoke(&first).await.unwrap_err();
-    assert_eq!(
-        reason(&refused),
-        (Code::FailedPrecondition, "CURRENT_KEY".to_owned())
-    );
+    assert_eq!(reason(&refused), (Code::FailedPrecondition, "CURRENT_KEY".to_owned()));
 
     let emergency = RevokeRequest {
         emergency: true,
@@ -191,12 +162,7 @@ async fn in_an_emergency_the_next_key_takes_over_at_once() {
 async fn when_both_keys_are_replaced_nothing_old_stays_published_and_signing_returns() {
     let mut service = Service::dev().await;
     let key_set = service.key_set("demo-es256");
-    let old: Vec<String> = key_set
-        .published()
-        .await
-        .into_iter()
-        .map(|key| key.kid)
-        .collect();
+    let old: Vec<String> = key_set.published().await.into_iter().map(|key| key.kid).collect();
     let emergency = RevokeRequest {
         emergency: true,
         replace_next: true,

@@ -11,12 +11,7 @@ const ROUNDS: usize = 100;
 
 /// Next, current, previous: every key that the key set has had.
 async fn all(key_set: &KeySet) -> BTreeSet<String> {
-    key_set
-        .published()
-        .await
-        .into_iter()
-        .map(|key| key.kid)
-        .collect()
+    key_set.published().await.into_iter().map(|key| key.kid).collect()
 }
 
 #[tokio::test]
@@ -56,14 +51,9 @@ async fn of_two_who_expect_the_same_current_key_one_rotates() {
     let mut service = Service::dev().await;
     let key_set = service.key_set("demo-es256");
     for _ in 0..10 {
-        let request = RotateRequest {
-            expected_current_kid: key_set.current().await,
-            ..forced_rotation()
-        };
-        let answers = tokio::join!(
-            key_set.rotate_as(request.clone()),
-            key_set.rotate_as(request)
-        );
+        let request =
+            RotateRequest { expected_current_kid: key_set.current().await, ..forced_rotation() };
+        let answers = tokio::join!(key_set.rotate_as(request.clone()), key_set.rotate_as(request));
         let (won, lost) = match answers {
             (Ok(won), Err(lost)) | (Err(lost), Ok(won)) => (won, lost),
             other => panic!("{other:?}"),
@@ -78,25 +68,16 @@ async fn of_two_who_expect_the_same_current_key_one_rotates() {
 async fn a_request_id_rotates_once_however_often_it_comes() {
     let mut service = Service::dev().await;
     let key_set = service.key_set("demo-es256");
-    let request = RotateRequest {
-        request_id: "night-shift-1".to_owned(),
-        ..forced_rotation()
-    };
+    let request = RotateRequest { request_id: "night-shift-1".to_owned(), ..forced_rotation() };
     let first = key_set.rotate_as(request.clone()).await.unwrap();
     assert!(!first.replayed);
     let again = key_set.rotate_as(request.clone()).await.unwrap();
     assert!(again.replayed);
     assert_eq!(kids(&first), kids(&again));
 
-    let another = RotateRequest {
-        reason: "something else".to_owned(),
-        ..request.clone()
-    };
+    let another = RotateRequest { reason: "something else".to_owned(), ..request.clone() };
     let refused = key_set.rotate_as(another).await.unwrap_err();
-    assert_eq!(
-        reason(&refused),
-        (Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned())
-    );
+    assert_eq!(reason(&refused), (Code::InvalidArgument, "REQUEST_ID_REUSED".to_owned()));
 
     service.kill_9();
     service.start().await;
@@ -114,14 +95,8 @@ async fn a_request_id_that_is_in_flight_is_waited_for() {
     let key_set = service.key_set("demo-es256");
     for round in 0..20 {
         let before = key_set.published().await.len();
-        let request = RotateRequest {
-            request_id: format!("round-{round}"),
-            ..forced_rotation()
-        };
-        let answers = tokio::join!(
-            key_set.rotate_as(request.clone()),
-            key_set.rotate_as(request)
-        );
+        let request = RotateRequest { request_id: format!("round-{round}"), ..forced_rotation() };
+        let answers = tokio::join!(key_set.rotate_as(request.clone()), key_set.rotate_as(request));
         let (one, two) = (answers.0.unwrap(), answers.1.unwrap());
         assert!(one.replayed != two.replayed, "exactly one is the repeat");
         assert_eq!(kids(&one), kids(&two));

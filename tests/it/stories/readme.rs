@@ -27,22 +27,14 @@ async fn the_commands_of_the_readme_work_as_pasted() {
     let blocks = blocks(&readme);
     assert!(blocks.len() >= 5, "{blocks:?}");
     let mut service = Service::dev().await;
-    let commands = format!(
-        "{}\n{}\necho nothing is left\n",
-        stand_in(),
-        blocks.join("\n")
-    )
-    .replace("127.0.0.1:50051", service.grpc_address())
-    .replace("127.0.0.1:8080", service.http_address());
+    let commands = format!("{}\n{}\necho nothing is left\n", stand_in(), blocks.join("\n"))
+        .replace("127.0.0.1:50051", service.grpc_address())
+        .replace("127.0.0.1:8080", service.http_address());
     let mut shell = Command::new("bash");
-    shell
-        .args(["-c", &format!("exec 2>&1; {commands}")])
-        .env("PATH", path());
+    shell.args(["-c", &format!("exec 2>&1; {commands}")]).env("PATH", path());
     let output = run_command(shell).await;
     assert!(output.success, "{output:?}");
-    let mut rest = output
-        .stdout
-        .replace("FAILED_PRECONDITION", "FailedPrecondition");
+    let mut rest = output.stdout.replace("FAILED_PRECONDITION", "FailedPrecondition");
     rest = rest.replace("FailedPrecondition", "failedprecondition");
     for expected in SEEN {
         let at = rest.find(expected);
@@ -72,19 +64,13 @@ fn stand_in() -> String {
         return String::new();
     }
     let script = repository("tests/clients/python/call.py");
-    format!(
-        "grpcurl() {{ python3 '{}' \"$4\" \"$5\" \"$3\"; }}",
-        script.display()
-    )
+    format!("grpcurl() {{ python3 '{}' \"$4\" \"$5\" \"$3\"; }}", script.display())
 }
 
 /// The PATH with the tools of `tests/run` before everything else.
 fn path() -> OsString {
     let tools = [python(), find("grpcurl").unwrap_or_default()];
-    let tools = tools
-        .iter()
-        .filter_map(|tool| tool.parent())
-        .map(Path::to_owned);
+    let tools = tools.iter().filter_map(|tool| tool.parent()).map(Path::to_owned);
     let before = env::var_os("PATH").unwrap_or_default();
     env::join_paths(tools.chain(env::split_paths(&before))).unwrap()
 }

@@ -10,11 +10,8 @@ use serde_json::{Value, json};
 use signkeep::grpc::proto::KeyState;
 use std::path::PathBuf;
 
-const SERVICES: [&str; 3] = [
-    "grpc.health.v1.Health",
-    "signkeep.v1.KeyService",
-    "signkeep.v1.SigningService",
-];
+const SERVICES: [&str; 3] =
+    ["grpc.health.v1.Health", "signkeep.v1.KeyService", "signkeep.v1.SigningService"];
 
 /// A program that calls by reflection.
 enum Client {
@@ -84,9 +81,7 @@ async fn drives_the_life_of_a_key(client: &Client) {
     }
 
     let default = json!({ "key_set": "default" });
-    let keys = client
-        .answer(&address, "KeyService/ListKeys", default.clone())
-        .await;
+    let keys = client.answer(&address, "KeyService/ListKeys", default.clone()).await;
     assert_eq!(states(&keys), ["KEY_STATE_NEXT", "KEY_STATE_CURRENT"]);
     let current = keys["keys"][1]["kid"].as_str().unwrap().to_owned();
 
@@ -95,11 +90,7 @@ async fn drives_the_life_of_a_key(client: &Client) {
     let signed = client.answer(&address, "SigningService/Sign", sign).await;
     assert_eq!(signed["kid"], current.as_str());
     let signature = Base64::decode_vec(signed["signature"].as_str().unwrap()).unwrap();
-    let certificate = service
-        .key_set("default")
-        .the(KeyState::Current)
-        .await
-        .certificate_pem;
+    let certificate = service.key_set("default").the(KeyState::Current).await.certificate_pem;
     let case = Case {
         name: "what a reflection client had signed".to_owned(),
         jwks_uri: String::new(),
@@ -121,19 +112,11 @@ async fn drives_the_life_of_a_key(client: &Client) {
     let revoked = client.answer(&address, "KeyService/Revoke", revoke).await;
     assert_eq!(revoked["revoked"]["state"], "KEY_STATE_REVOKED");
     assert_eq!(states(&revoked), ["KEY_STATE_NEXT", "KEY_STATE_CURRENT"]);
-    assert!(
-        !service
-            .key_set("default")
-            .jwks_kids()
-            .await
-            .contains(&current)
-    );
+    assert!(!service.key_set("default").jwks_kids().await.contains(&current));
     service.is_unharmed();
 }
 
 fn states(answer: &Value) -> Vec<&str> {
     let keys = answer["keys"].as_array().unwrap();
-    keys.iter()
-        .map(|key| key["state"].as_str().unwrap())
-        .collect()
+    keys.iter().map(|key| key["state"].as_str().unwrap()).collect()
 }

@@ -27,10 +27,7 @@ async fn started_again_it_goes_on_with_the_same_keys() {
     service.start().await;
     assert_eq!(everything(&service).await, before);
     let key_set = service.key_set("default");
-    let from_before = crate::harness::verifiers::Case {
-        jwks_uri: key_set.jwks_uri(),
-        ..old
-    };
+    let from_before = crate::harness::verifiers::Case { jwks_uri: key_set.jwks_uri(), ..old };
     pyjwt(&[from_before, key_set.token("from after").await]).await;
 
     service.kill_9();
@@ -44,10 +41,7 @@ async fn everything(service: &Service) -> Vec<(Vec<signkeep::grpc::proto::Key>, 
     let mut found = Vec::new();
     for id in ["default", "demo-es256"] {
         let key_set = service.key_set(id);
-        found.push((
-            key_set.published().await,
-            key_set.jwks().await.unwrap().to_string(),
-        ));
+        found.push((key_set.published().await, key_set.jwks().await.unwrap().to_string()));
     }
     found
 }
@@ -57,12 +51,7 @@ async fn a_sigterm_under_load_ends_in_time_with_every_answer_whole() {
     let mut service = Service::dev().await;
     let signed = Arc::new(AtomicUsize::new(0));
     let clients: Vec<_> = (0..8)
-        .map(|_| {
-            tokio::spawn(sign_until_it_ends(
-                service.key_set("demo-es256"),
-                signed.clone(),
-            ))
-        })
+        .map(|_| tokio::spawn(sign_until_it_ends(service.key_set("demo-es256"), signed.clone())))
         .collect();
     // One connection that never says a word: no drain may wait for it.
     let idle = TcpStream::connect(service.grpc_address()).await.unwrap();
@@ -86,11 +75,7 @@ async fn a_sigterm_under_load_ends_in_time_with_every_answer_whole() {
     drop((idle, idle_http));
     assert!(!service.log().contains("panicked"));
     service.start().await;
-    service
-        .key_set("demo-es256")
-        .sign_message(b"and on")
-        .await
-        .unwrap();
+    service.key_set("demo-es256").sign_message(b"and on").await.unwrap();
 }
 
 /// Signs until a call fails; returns that call's code.

@@ -101,10 +101,7 @@ const LIBRARIES: [(&str, &[&str]); 8] = [
     ("sqlx", &["src/store"]),
     ("tonic", &["src/grpc", "src/app", "src/cli"]),
     ("prost", &["src/grpc", "src/app", "src/cli"]),
-    (
-        "axum",
-        &["src/http", "src/management", "src/console", "src/app"],
-    ),
+    ("axum", &["src/http", "src/management", "src/console", "src/app"]),
     ("anyhow", &["src/app", "src/cli", "src/main"]),
 ];
 
@@ -169,10 +166,7 @@ fn mentioned(source: &Source) -> Vec<(usize, String)> {
                 at += 1;
             }
         } else {
-            found.push((
-                tokens.get(first).map_or(0, |(line, _)| *line),
-                name(first).to_owned(),
-            ));
+            found.push((tokens.get(first).map_or(0, |(line, _)| *line), name(first).to_owned()));
             at = first + 1;
         }
     }
@@ -198,9 +192,7 @@ pub(super) fn libraries(source: &Source) -> Vec<Breach> {
             let belongs = places.iter().any(|place| source.path.starts_with(place));
             if named && !belongs {
                 let path = &source.path;
-                breaches.push(format!(
-                    "{path}:{line}: {token} is named only in {places:?}"
-                ));
+                breaches.push(format!("{path}:{line}: {token} is named only in {places:?}"));
             }
         }
     }
@@ -209,21 +201,11 @@ pub(super) fn libraries(source: &Source) -> Vec<Breach> {
 
 /// Lints silenced by `allow`, and code left for later.
 pub(super) fn leftovers(source: &Source) -> Vec<Breach> {
-    let forbidden = [
-        "#[allow(",
-        "#![allow(",
-        "todo!(",
-        "unimplemented!(",
-        "dbg!(",
-    ];
+    let forbidden = ["#[allow(", "#![allow(", "todo!(", "unimplemented!(", "dbg!("];
     let mut breaches = Vec::new();
     for (number, line) in source.code.lines().enumerate() {
         for word in forbidden.iter().filter(|word| line.contains(*word)) {
-            breaches.push(format!(
-                "{}:{}: {word}…) is not for keeps",
-                source.path,
-                number + 1
-            ));
+            breaches.push(format!("{}:{}: {word}…) is not for keeps", source.path, number + 1));
         }
     }
     breaches
@@ -233,11 +215,7 @@ pub(super) fn leftovers(source: &Source) -> Vec<Breach> {
 pub(super) fn shape(source: &Source) -> Vec<Breach> {
     let mut breaches = Vec::new();
     let lines = source.text.lines().count();
-    let shipped = source
-        .shipped
-        .lines()
-        .filter(|line| !line.trim().is_empty())
-        .count();
+    let shipped = source.shipped.lines().filter(|line| !line.trim().is_empty()).count();
     let too_long = if source.path.starts_with("src/") {
         shipped > SHIPPED_LINES_MAX
     } else {
@@ -247,10 +225,7 @@ pub(super) fn shape(source: &Source) -> Vec<Breach> {
         breaches.push(format!("{}: {lines} lines are two files", source.path));
     }
     if !source.text.starts_with("//!") && !source.is_tests() {
-        breaches.push(format!(
-            "{}: does not open with //! and what it is for",
-            source.path
-        ));
+        breaches.push(format!("{}: does not open with //! and what it is for", source.path));
     }
     breaches
 }
@@ -284,10 +259,7 @@ mod tests {
         let breaches = rule(&Source::new(path, text));
         assert_eq!(breaches.len(), expected.len(), "{breaches:?}");
         for (breach, expected) in breaches.iter().zip(expected) {
-            assert!(
-                breach.contains(expected),
-                "{breach:?} is not about {expected}"
-            );
+            assert!(breach.contains(expected), "{breach:?} is not about {expected}");
         }
     }
 
@@ -309,40 +281,17 @@ mod tests {
             arrows,
             "src/store.rs",
             "use crate::{\n key::{Kid, grpc},\n http::{a, b},\n keyring,\n};",
-            &[
-                "store.rs:3: store may not know http",
-                "store.rs:4: store may not know keyring",
-            ],
+            &["store.rs:3: store may not know http", "store.rs:4: store may not know keyring"],
         );
-        caught(
-            arrows,
-            "src/store/row.rs",
-            "use super::super::grpc::x;",
-            &["may not know grpc"],
-        );
-        caught(
-            arrows,
-            "src/grpc/keys.rs",
-            "use crate::http::jwks;",
-            &["grpc may not know http"],
-        );
-        caught(
-            arrows,
-            "src/keyring.rs",
-            "use super::config;",
-            &["keyring may not know config"],
-        );
+        caught(arrows, "src/store/row.rs", "use super::super::grpc::x;", &["may not know grpc"]);
+        caught(arrows, "src/grpc/keys.rs", "use crate::http::jwks;", &["grpc may not know http"]);
+        caught(arrows, "src/keyring.rs", "use super::config;", &["keyring may not know config"]);
         caught(arrows, "src/attic.rs", "", &["the house has no room attic"]);
     }
 
     #[test]
     fn an_arrow_that_runs_down_is_let_pass() {
-        caught(
-            arrows,
-            "src/keyring/rotate.rs",
-            "use crate::store::Store; use super::sign;",
-            &[],
-        );
+        caught(arrows, "src/keyring/rotate.rs", "use crate::store::Store; use super::sign;", &[]);
         caught(
             arrows,
             "src/key/id.rs",
@@ -350,12 +299,7 @@ mod tests {
             &[],
         );
         caught(arrows, "src/main.rs", "use signkeep::cli;", &[]);
-        caught(
-            arrows,
-            "src/store/row.rs",
-            "use super::grpc_like; use crate::key::store;",
-            &[],
-        );
+        caught(arrows, "src/store/row.rs", "use super::grpc_like; use crate::key::store;", &[]);
     }
 
     #[test]
@@ -366,54 +310,19 @@ mod tests {
             "use cryptoki::context;",
             &["sign.rs:1: cryptoki"],
         );
-        caught(
-            libraries,
-            "src/http.rs",
-            "fn f() -> tonic_types::Status {}",
-            &["tonic_types"],
-        );
-        caught(
-            libraries,
-            "src/http.rs",
-            "fn f() -> ::sqlx::Error {}",
-            &["sqlx"],
-        );
+        caught(libraries, "src/http.rs", "fn f() -> tonic_types::Status {}", &["tonic_types"]);
+        caught(libraries, "src/http.rs", "fn f() -> ::sqlx::Error {}", &["sqlx"]);
         caught(libraries, "src/key.rs", "use anyhow;", &["anyhow"]);
-        caught(
-            libraries,
-            "src/backend/pkcs11/worker.rs",
-            "use cryptoki::session::Session;",
-            &[],
-        );
-        caught(
-            libraries,
-            "src/store/sqlite.rs",
-            "use sqlx::Row; use prometheus_client::x;",
-            &[],
-        );
+        caught(libraries, "src/backend/pkcs11/worker.rs", "use cryptoki::session::Session;", &[]);
+        caught(libraries, "src/store/sqlite.rs", "use sqlx::Row; use prometheus_client::x;", &[]);
         caught(libraries, "src/key.rs", "let tonic = 1; // sqlx::Row", &[]);
     }
 
     #[test]
     fn what_is_left_over_is_caught() {
-        caught(
-            leftovers,
-            "src/key.rs",
-            "#[allow(dead_code)]\nfn f() {}",
-            &["key.rs:1"],
-        );
-        caught(
-            leftovers,
-            "src/key.rs",
-            "\nfn f() { todo!() }",
-            &["key.rs:2"],
-        );
-        caught(
-            leftovers,
-            "src/key.rs",
-            "// todo!()\n#[expect(x, reason = \"allow(\")]",
-            &[],
-        );
+        caught(leftovers, "src/key.rs", "#[allow(dead_code)]\nfn f() {}", &["key.rs:1"]);
+        caught(leftovers, "src/key.rs", "\nfn f() { todo!() }", &["key.rs:2"]);
+        caught(leftovers, "src/key.rs", "// todo!()\n#[expect(x, reason = \"allow(\")]", &[]);
     }
 
     #[test]
@@ -427,10 +336,7 @@ mod tests {
     #[test]
     fn a_path_of_one_machine_is_caught() {
         let place = format!("{}home{}someone", '/', '/');
-        assert_eq!(
-            machine_paths("README.md", &format!("see {place}/x")).len(),
-            1
-        );
+        assert_eq!(machine_paths("README.md", &format!("see {place}/x")).len(), 1);
         assert!(machine_paths("README.md", "https://example.com/home/ and src/work/x").is_empty());
     }
 }

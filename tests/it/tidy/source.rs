@@ -135,10 +135,8 @@ fn without_tests(code: &str) -> String {
             (depth == 0 && (c == ';' || c == '}')).then_some(at + 1)
         });
         let end = start + MARK.len() + end.unwrap_or(after.len());
-        let blanks: String = out[start..end]
-            .chars()
-            .map(|c| if c == '\n' { '\n' } else { ' ' })
-            .collect();
+        let blanks: String =
+            out[start..end].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect();
         out.replace_range(start..end, &blanks);
     }
     out
