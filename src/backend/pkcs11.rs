@@ -283,8 +283,8 @@ impl Backend for Pkcs11Backend {
         self.answer(answered, deadline).await
     }
 
-    /// PKCS#11 knows no disabled key: this process signs with it no more, whoever else has the PIN
-    /// still can, until it is destroyed.
+    /// PKCS#11 knows no disabled key: this process signs with it no more, handles that it may have
+    /// included; whoever else has the PIN still can, until the key is destroyed.
     async fn disable(&self, key: &KeyRef) -> Result<(), Error> {
         self.shared.fates.is_disabled(key.material);
         Ok(())

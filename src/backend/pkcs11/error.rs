@@ -84,7 +84,7 @@ impl Fault {
     }
 }
 
-/// The cure for a code (the classes of facts about PKCS#11 modules, in one place).
+/// The cure for a code.
 pub(super) fn cure(code: RvError) -> Cure {
     match code {
         RvError::SessionHandleInvalid

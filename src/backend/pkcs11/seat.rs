@@ -161,11 +161,6 @@ impl Occupant {
         }
         self.handles.insert(material, handle);
     }
-
-    /// Forgets a handle.
-    pub(super) fn forget(&mut self, material: MaterialId) {
-        self.handles.remove(&material);
-    }
 }
 
 /// Lets go of a session of another generation without closing it: its number may be taken.

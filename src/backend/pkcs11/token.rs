@@ -81,6 +81,13 @@ enum Caution {
     Asked,
 }
 
+/// What a login has shown of the PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Proof {
+    Accepted,
+    None,
+}
+
 /// A token that is present and logged in to, in one generation of its module.
 #[derive(Debug)]
 pub(super) struct Link {
@@ -302,8 +309,13 @@ impl Token {
                 let pause = BACKOFF_MIN.saturating_mul(1 << attempts.failures.min(10));
                 attempts.failures = attempts.failures.saturating_add(1);
                 attempts.not_before = Some(Instant::now() + pause.min(BACKOFF_MAX));
-                attempts.failed = Some((error.kind, error.op, error.message.clone()));
-                Err(error)
+                // Late for us is not late for every caller who is told of it.
+                let kind = match error.kind {
+                    Kind::Late => Kind::Unavailable,
+                    kind => kind,
+                };
+                attempts.failed = Some((kind, error.op, error.message.clone()));
+                Err(Error { kind, ..error })
             }
         }
     }
@@ -408,15 +420,19 @@ impl Token {
                  put the right one there, or run `signkeep doctor --retry-pin`"
             )));
         }
-        let login =
-            self.attempt(&found.link, &self.anchor, Instant::now() + ENTER_TIMEOUT, |anchor| {
-                match anchor.session.login(UserType::User, Some(&pin)) {
-                    Err(Answer::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(()),
-                    answer => Ok(answer?),
-                }
-            });
+        let login = self.attempt(
+            &found.link,
+            &self.anchor,
+            Instant::now() + ENTER_TIMEOUT,
+            |anchor| match anchor.session.login(UserType::User, Some(&pin)) {
+                // Says nothing about this PIN: a wrong one gets the same answer.
+                Err(Answer::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(Proof::None),
+                answer => Ok(answer.map(|()| Proof::Accepted)?),
+            },
+        );
         match login {
-            Ok(()) => {
+            Ok(Proof::None) => Ok(()),
+            Ok(Proof::Accepted) => {
                 attempts.refused = None;
                 if remembered.is_some()
                     && let Err(error) = self.memory.forget(serial)

@@ -53,7 +53,9 @@ pub(super) enum Job {
 }
 
 /// Work for the management thread, which may take seconds.
-pub(super) struct Task(pub(super) Box<dyn FnOnce(&Shared, &Seat) + Send>);
+pub(super) struct Task(pub(super) Box<Work>);
+
+type Work = dyn FnOnce(&Shared, &Seat) + Send;
 
 impl std::fmt::Debug for Task {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
