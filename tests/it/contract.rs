@@ -1,4 +1,4 @@
 //! One suite a port; every adapter passes it.
 
-pub mod backend;
+pub(crate) mod backend;
 mod store;

@@ -13,27 +13,31 @@ use std::time::{Duration, Instant};
 const MESSAGE: &[u8] = b"eyJhbGciOiJFUzI1NiJ9.eyJzdWIiOiJhbGljZSJ9";
 
 /// A backend and what the contract needs to know of it.
-pub struct Subject {
+pub(crate) struct Subject {
     /// The backend.
-    pub backend: Arc<dyn Backend>,
+    pub(crate) backend: Arc<dyn Backend>,
     /// What it is declared not to do.
-    pub lacks: &'static [Algorithm],
+    pub(crate) lacks: &'static [Algorithm],
 }
 
 /// An id that ends in `number`.
-pub fn material(number: u8) -> MaterialId {
+pub(crate) fn material(number: u8) -> MaterialId {
     let mut bytes = [0x5a; 16];
     bytes[15] = number;
     MaterialId::from_bytes(bytes)
 }
 
 /// An order for the key set `payments`.
-pub fn order(number: u8, spec: KeySpec) -> Order {
-    Order { material: material(number), key_set: "payments".parse().unwrap(), spec }
+pub(crate) fn order(number: u8, spec: KeySpec) -> Order {
+    Order {
+        material: material(number),
+        key_set: "payments".parse().unwrap(),
+        spec,
+    }
 }
 
 /// A reference to a key that was generated.
-pub fn key_ref(number: u8, algorithm: Algorithm, made: &Material) -> Arc<KeyRef> {
+pub(crate) fn key_ref(number: u8, algorithm: Algorithm, made: &Material) -> Arc<KeyRef> {
     Arc::new(KeyRef {
         material: material(number),
         object: made.object.clone(),
@@ -43,17 +47,17 @@ pub fn key_ref(number: u8, algorithm: Algorithm, made: &Material) -> Arc<KeyRef>
 }
 
 /// A deadline that a working token keeps.
-pub fn soon() -> Instant {
+pub(crate) fn soon() -> Instant {
     Instant::now() + Duration::from_secs(30)
 }
 
 /// [`MESSAGE`] to sign.
-pub fn message() -> Input {
+pub(crate) fn message() -> Input {
     Input::Message(Bytes::from_static(MESSAGE))
 }
 
 /// Whether `signature` is one of [`MESSAGE`], by a library that shares no code with the service.
-pub fn verifies(algorithm: Algorithm, public: &PublicKey, signature: &[u8]) -> bool {
+pub(crate) fn verifies(algorithm: Algorithm, public: &PublicKey, signature: &[u8]) -> bool {
     match public {
         PublicKey::Rsa { n, e } => {
             let parameters = match algorithm {

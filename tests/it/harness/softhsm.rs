@@ -19,18 +19,18 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// The user PIN of a provisioned token.
-pub const PIN: &str = "4711-user";
+pub(crate) const PIN: &str = "4711-user";
 /// Its security officer's PIN.
-pub const SO_PIN: &str = "0815-officer";
+pub(crate) const SO_PIN: &str = "0815-officer";
 /// Its label.
-pub const LABEL: &str = "signkeep test";
+pub(crate) const LABEL: &str = "signkeep test";
 
 const MARK: &str = "SIGNKEEP_TEST_TOKEN_ROOT";
 const ROLE: &str = "SIGNKEEP_TEST_ROLE";
 const TIMEOUT: Duration = Duration::from_secs(180);
 
 /// Where SoftHSM's library is: `SOFTHSM2_MODULE`, or where distributions put it.
-pub fn module() -> PathBuf {
+pub(crate) fn module() -> PathBuf {
     let usual = [
         "/usr/lib/softhsm/libsofthsm2.so",
         "/usr/lib64/softhsm/libsofthsm2.so",
@@ -49,7 +49,7 @@ pub fn module() -> PathBuf {
 }
 
 /// A directory with SoftHSM's configuration, its tokens and a PIN file.
-pub struct Softhsm {
+pub(crate) struct Softhsm {
     root: PathBuf,
 }
 
@@ -68,30 +68,30 @@ impl Softhsm {
     }
 
     /// The token directory.
-    pub fn tokens(&self) -> PathBuf {
+    pub(crate) fn tokens(&self) -> PathBuf {
         self.root.join("tokens")
     }
 
     /// The PIN file.
-    pub fn pin_file(&self) -> PathBuf {
+    pub(crate) fn pin_file(&self) -> PathBuf {
         self.root.join("pin")
     }
 
     /// Writes the PIN file, mode 0600.
-    pub fn write_pin(&self, pin: &str) {
+    pub(crate) fn write_pin(&self, pin: &str) {
         std::fs::write(self.pin_file(), pin).unwrap();
         std::fs::set_permissions(self.pin_file(), std::fs::Permissions::from_mode(0o600)).unwrap();
     }
 
     /// Makes the token [`LABEL`] and the PIN file for it.
-    pub fn provision(&self) {
+    pub(crate) fn provision(&self) {
         let (so_pin, pin) = (SecretString::from(SO_PIN), SecretString::from(PIN));
         provision(&module(), LABEL, &so_pin, &pin).unwrap();
         self.write_pin(PIN);
     }
 
     /// Settings for the token [`LABEL`], two signers and room for 64.
-    pub fn settings(&self) -> Settings {
+    pub(crate) fn settings(&self) -> Settings {
         Settings {
             name: "token".parse().unwrap(),
             module: module(),
@@ -103,25 +103,27 @@ impl Softhsm {
     }
 
     /// Opens a backend with those settings.
-    pub async fn open(&self, memory: &Arc<Memory>) -> Pkcs11Backend {
-        Pkcs11Backend::open(self.settings(), memory.clone()).await.unwrap()
+    pub(crate) async fn open(&self, memory: &Arc<Memory>) -> Pkcs11Backend {
+        Pkcs11Backend::open(self.settings(), memory.clone())
+            .await
+            .unwrap()
     }
 
     /// Runs the test `name` once more, in another process on the same token directory, where
     /// [`Softhsm::role`] is `role`; panics unless it passes there.
-    pub fn elsewhere(&self, name: &str, role: &str) {
+    pub(crate) fn elsewhere(&self, name: &str, role: &str) {
         again(name, &self.root, role);
     }
 
     /// The part that this process plays; empty for the test itself.
-    pub fn role(&self) -> String {
+    pub(crate) fn role(&self) -> String {
         std::env::var(ROLE).unwrap_or_default()
     }
 }
 
 /// Runs `test` in a process of its own with a fresh token directory; `name` is the test's full
 /// name, e.g. `hazards::a_stale_handle`.
-pub fn isolated(name: &str, test: impl FnOnce(&Softhsm)) {
+pub(crate) fn isolated(name: &str, test: impl FnOnce(&Softhsm)) {
     if let Some(root) = std::env::var_os(MARK) {
         test(&Softhsm { root: root.into() });
         return;
@@ -179,7 +181,7 @@ fn temp_dir() -> TempDir {
 }
 
 /// A runtime for the test's own process.
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block_on<T>(future: impl Future<Output = T>) -> T {
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -189,7 +191,7 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 }
 
 /// Asks `condition` until it holds; panics if it does not within 20 s.
-pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition().await {
         assert!(Instant::now() < deadline, "not within 20 s: {what}");
@@ -199,7 +201,7 @@ pub async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
 
 /// A [`PinMemory`] that counts, and that can be made to fail.
 #[derive(Debug, Default)]
-pub struct Memory(Mutex<Remembered>);
+pub(crate) struct Memory(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
@@ -210,17 +212,17 @@ struct Remembered {
 
 impl Memory {
     /// How often a refused PIN was remembered.
-    pub fn refusals(&self) -> usize {
+    pub(crate) fn refusals(&self) -> usize {
         self.0.lock().unwrap().remembered
     }
 
     /// What is remembered of any token.
-    pub fn hashes(&self) -> Vec<String> {
+    pub(crate) fn hashes(&self) -> Vec<String> {
         self.0.lock().unwrap().hashes.values().cloned().collect()
     }
 
     /// Makes every call fail, or work again.
-    pub fn fail(&self, why: Option<&str>) {
+    pub(crate) fn fail(&self, why: Option<&str>) {
         self.0.lock().unwrap().out = why.map(str::to_owned);
     }
 
