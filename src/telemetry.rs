@@ -12,7 +12,8 @@ use tracing_subscriber::{EnvFilter, fmt, reload};
 
 /// Libraries whose lower levels show what goes over the wire or into the store; and cryptoki, which
 /// calls every mechanism that it does not know an error.
-const HELD: &str = "cryptoki=off,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,sqlx=warn";
+const HELD: &str =
+    "cryptoki=off,h2=warn,hyper=warn,hyper_util=warn,tonic=warn,tower=warn,sqlx=warn";
 
 /// The log's controls, for as long as the process lives.
 #[derive(Clone, Debug)]

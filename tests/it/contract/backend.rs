@@ -29,11 +29,7 @@ pub(crate) fn material(number: u8) -> MaterialId {
 
 /// An order for the key set `payments`.
 pub(crate) fn order(number: u8, spec: KeySpec) -> Order {
-    Order {
-        material: material(number),
-        key_set: "payments".parse().unwrap(),
-        spec,
-    }
+    Order { material: material(number), key_set: "payments".parse().unwrap(), spec }
 }
 
 /// A reference to a key that was generated.

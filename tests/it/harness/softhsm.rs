@@ -104,9 +104,7 @@ impl Softhsm {
 
     /// Opens a backend with those settings.
     pub(crate) async fn open(&self, memory: &Arc<Memory>) -> Pkcs11Backend {
-        Pkcs11Backend::open(self.settings(), memory.clone())
-            .await
-            .unwrap()
+        Pkcs11Backend::open(self.settings(), memory.clone()).await.unwrap()
     }
 
     /// Runs the test `name` once more, in another process on the same token directory, where

@@ -26,10 +26,7 @@ pub(in super::super) fn generate(session: &Session, order: &Order) -> Result<Mat
             )),
         });
     match checked {
-        Ok(public) => Ok(Material {
-            object: reference(order.material),
-            public,
-        }),
+        Ok(public) => Ok(Material { object: reference(order.material), public }),
         Err(fault) => {
             for object in [private, public] {
                 if let Err(error) = session.destroy_object(object) {

@@ -100,9 +100,6 @@ mod tests {
     #[test]
     fn the_curve_name_is_a_printable_string_of_twelve_letters() {
         assert_eq!(EDWARDS25519_NAME[0], 0x13);
-        assert_eq!(
-            usize::from(EDWARDS25519_NAME[1]),
-            EDWARDS25519_NAME.len() - 2
-        );
+        assert_eq!(usize::from(EDWARDS25519_NAME[1]), EDWARDS25519_NAME.len() - 2);
     }
 }

@@ -46,26 +46,22 @@ impl Token {
             self.memory.forget(serial)?;
         }
         let remembered = self.memory.refused(serial)?;
-        let is_refused = |hash: &Option<String>| {
-            hash.as_ref()
-                .is_some_and(|hash| pin::is_hash_of(hash, &pin))
-        };
+        let is_refused =
+            |hash: &Option<String>| hash.as_ref().is_some_and(|hash| pin::is_hash_of(hash, &pin));
         if is_refused(&remembered) || is_refused(&attempts.refused) {
             return Err(denied(format!(
                 "the token has refused the PIN in {file} before, so it is not tried again: \
                  put the right one there, or run `signkeep doctor --retry-pin`"
             )));
         }
-        let login = self.attempt(
-            &found.link,
-            &self.anchor,
-            Instant::now() + ENTER_TIMEOUT,
-            |anchor| match anchor.session.login(UserType::User, Some(&pin)) {
-                // Says nothing about this PIN: a wrong one gets the same answer.
-                Err(Answer::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(Proof::None),
-                answer => Ok(answer.map(|()| Proof::Accepted)?),
-            },
-        );
+        let login =
+            self.attempt(&found.link, &self.anchor, Instant::now() + ENTER_TIMEOUT, |anchor| {
+                match anchor.session.login(UserType::User, Some(&pin)) {
+                    // Says nothing about this PIN: a wrong one gets the same answer.
+                    Err(Answer::Pkcs11(RvError::UserAlreadyLoggedIn, _)) => Ok(Proof::None),
+                    answer => Ok(answer.map(|()| Proof::Accepted)?),
+                }
+            });
         match login {
             Ok(Proof::None) => Ok(()),
             Ok(Proof::Accepted) => {
@@ -96,12 +92,9 @@ impl Token {
     /// Whether the process is logged in to the token as its user.
     fn is_logged_in(&self, link: &Link) -> Result<bool, Error> {
         let ask = || {
-            self.attempt(
-                link,
-                &self.anchor,
-                Instant::now() + ENTER_TIMEOUT,
-                |anchor| Ok(is_user(anchor.session.get_session_info()?.session_state())),
-            )
+            self.attempt(link, &self.anchor, Instant::now() + ENTER_TIMEOUT, |anchor| {
+                Ok(is_user(anchor.session.get_session_info()?.session_state()))
+            })
         };
         match ask() {
             // The anchor itself was gone; the second time it is a new one.
