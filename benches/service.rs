@@ -4,6 +4,13 @@
 //!
 //! `cargo bench --bench service`
 
+#![expect(
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a benchmark prints its table, and may end where a service must not"
+)]
+
 use bytes::Bytes;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::mechanism::Mechanism;
@@ -212,7 +219,7 @@ impl Drop for Service {
 struct Token {
     pkcs11: Pkcs11,
     slot: cryptoki::slot::Slot,
-    _anchor: Session,
+    anchor: Session,
 }
 
 impl Token {
@@ -225,7 +232,7 @@ impl Token {
         let slot = found.ok_or("the token is not there")?;
         let anchor = pkcs11.open_rw_session(slot)?;
         anchor.login(UserType::User, Some(&AuthPin::from(PIN)))?;
-        Ok(Self { pkcs11, slot, _anchor: anchor })
+        Ok(Self { pkcs11, slot, anchor })
     }
 
     fn generate(&self, algorithm: &str) -> Outcome<()> {
@@ -245,7 +252,7 @@ impl Token {
             Attribute::Sign(true),
             Attribute::Label(format!("raw {algorithm}").into_bytes()),
         ];
-        self._anchor.generate_key_pair(&mechanism, &public, &private)?;
+        self.anchor.generate_key_pair(&mechanism, &public, &private)?;
         Ok(())
     }
 
@@ -254,9 +261,11 @@ impl Token {
         let me = std::process::id();
         let (signed, stop) = (AtomicU64::new(0), AtomicBool::new(false));
         let (before, began) = (cpu_us(me)?, Instant::now());
+        // Not the whole of self: a session is not to be shared.
+        let (pkcs11, slot) = (&self.pkcs11, self.slot);
         let loops = std::thread::scope(|scope| {
             let raw = || -> Outcome<()> {
-                let session = self.pkcs11.open_ro_session(self.slot)?;
+                let session = pkcs11.open_ro_session(slot)?;
                 let label = Attribute::Label(format!("raw {algorithm}").into_bytes());
                 let key = *session.find_objects(&[label])?.first().ok_or("no raw key")?;
                 // A DigestInfo for SHA-256 has 51 bytes.

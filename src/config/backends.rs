@@ -37,7 +37,6 @@ pub enum Token {
 #[derive(Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Section {
-    #[expect(dead_code, reason = "there is one kind; a wrong one is refused as it is read")]
     kind: Kind,
     module: PathBuf,
     token_label: Option<String>,

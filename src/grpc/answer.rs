@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// A key. `set` is the set that it belongs to, `now` the time.
-pub(super) fn key(key: &Key, set: &KeySet, now: Timestamp) -> pb::Key {
+/// A key. `set` is the set that it belongs to.
+pub(super) fn key(key: &Key, set: &KeySet) -> pb::Key {
     let state = &key.state;
     let history = state.history();
     let (revoked, reason, destroyed) = end(state);
@@ -32,7 +32,7 @@ pub(super) fn key(key: &Key, set: &KeySet, now: Timestamp) -> pb::Key {
         thumbprint_sha256: fingerprint::sha256_plain(&key.certificate),
         backend: key.backend.to_string(),
         rotatable_time: rotatable.map(time),
-        tokens_until_time: state.tokens_until(now).map(time),
+        tokens_until_time: history.map(|history| time(history.tokens_until)),
         destroy_time: destroyed.map(time),
     }
 }
@@ -59,7 +59,7 @@ pub(super) fn pending(reserved: &Reservation) -> pb::Key {
 }
 
 /// A key set with its published keys.
-pub(super) fn key_set(set: &KeySet, now: Timestamp) -> pb::KeySet {
+pub(super) fn key_set(set: &KeySet) -> pb::KeySet {
     pb::KeySet {
         id: set.id.to_string(),
         algorithm: set.algorithm.to_string(),
@@ -76,21 +76,21 @@ pub(super) fn key_set(set: &KeySet, now: Timestamp) -> pb::KeySet {
         incomplete: set.missing().any(),
         etag: set.revision.to_string(),
         create_time: Some(time(set.created)),
-        keys: published(set, now),
+        keys: published(set),
         next_rotation_time: rotation_due(set).map(time),
-        can_roll_back: set.roll_back(now).is_ok(),
+        can_roll_back: set.undo.is_some(),
     }
 }
 
 /// The published keys: next, current, previous.
-fn published(set: &KeySet, now: Timestamp) -> Vec<pb::Key> {
-    set.published().into_iter().map(|one| key(one, set, now)).collect()
+fn published(set: &KeySet) -> Vec<pb::Key> {
+    set.published().into_iter().map(|one| key(one, set)).collect()
 }
 
 /// The answer to Rotate.
-pub(super) fn rotated(changed: Changed, mode: Mode, now: Timestamp) -> pb::RotateResponse {
+pub(super) fn rotated(changed: Changed, mode: Mode) -> pb::RotateResponse {
     let set = &changed.key_set;
-    let one = |found: &Arc<Key>| key(found, set, now);
+    let one = |found: &Arc<Key>| key(found, set);
     pb::RotateResponse {
         next: set.next().map(one),
         current: set.current().map(one),
@@ -105,11 +105,11 @@ pub(super) fn rotated(changed: Changed, mode: Mode, now: Timestamp) -> pb::Rotat
 }
 
 /// The answer to Revoke.
-pub(super) fn revoked(changed: Changed, mode: Mode, now: Timestamp) -> pb::RevokeResponse {
+pub(super) fn revoked(changed: Changed, mode: Mode) -> pb::RevokeResponse {
     let set = &changed.key_set;
     pb::RevokeResponse {
-        revoked: changed.subject.as_ref().map(|found| key(found, set, now)),
-        keys: published(set, now),
+        revoked: changed.subject.as_ref().map(|found| key(found, set)),
+        keys: published(set),
         incomplete: set.missing().any(),
         rotation_hold: set.rotation_hold == Hold::On,
         replayed: changed.replayed,
@@ -120,10 +120,10 @@ pub(super) fn revoked(changed: Changed, mode: Mode, now: Timestamp) -> pb::Revok
 }
 
 /// The answer to Rollback.
-pub(super) fn rolled_back(changed: Changed, mode: Mode, now: Timestamp) -> pb::RollbackResponse {
+pub(super) fn rolled_back(changed: Changed, mode: Mode) -> pb::RollbackResponse {
     let set = &changed.key_set;
     pb::RollbackResponse {
-        keys: published(set, now),
+        keys: published(set),
         incomplete: set.missing().any(),
         rotation_hold: set.rotation_hold == Hold::On,
         replayed: changed.replayed,
@@ -133,10 +133,10 @@ pub(super) fn rolled_back(changed: Changed, mode: Mode, now: Timestamp) -> pb::R
 }
 
 /// A message of WatchKeys.
-pub(super) fn event(event: &Event, now: Timestamp) -> pb::WatchKeysResponse {
+pub(super) fn event(event: &Event) -> pb::WatchKeysResponse {
     let sets = event.key_sets.iter();
     pb::WatchKeysResponse {
-        key_sets: sets.map(|set| key_set(set, now)).collect(),
+        key_sets: sets.map(|set| key_set(set)).collect(),
         revision: event.revision,
         snapshot: event.snapshot,
     }

@@ -3,22 +3,6 @@
 use crate::jose::{Jwk, signature, spki};
 use crate::key::{Algorithm, Key, KeySpec, PublicKey, RsaBits};
 use crate::keyring::Error;
-use crate::x509::{self, fingerprint};
-
-/// An X.509 certificate in PEM (RFC 7468 section 5); empty if there is none.
-pub(super) fn certificate_pem(certificate: &[u8]) -> String {
-    if_any(certificate, x509::pem)
-}
-
-/// SHA-1 of a certificate's DER, upper-case hex; empty if there is none.
-pub(super) fn thumbprint_sha1(certificate: &[u8]) -> String {
-    if_any(certificate, fingerprint::sha1_plain)
-}
-
-/// SHA-256 of a certificate's DER, upper-case hex; empty if there is none.
-pub(super) fn thumbprint_sha256(certificate: &[u8]) -> String {
-    if_any(certificate, fingerprint::sha256_plain)
-}
 
 /// A public key as SubjectPublicKeyInfo in PEM (RFC 7468 section 13).
 pub(super) fn public_key_pem(public: &PublicKey) -> String {
@@ -38,8 +22,4 @@ pub(super) fn signature_der(algorithm: Algorithm, jws: Vec<u8>) -> Result<Vec<u8
             .map_err(|error| Error::Fault(format!("signature from the backend: {error}"))),
         KeySpec::Rsa(_) | KeySpec::Ed25519 => Ok(jws),
     }
-}
-
-fn if_any(certificate: &[u8], write: impl FnOnce(&[u8]) -> String) -> String {
-    if certificate.is_empty() { String::new() } else { write(certificate) }
 }

@@ -41,7 +41,7 @@ impl Keys {
     }
 
     fn key_set(&self, set: &KeySet) -> pb::KeySet {
-        answer::key_set(set, self.keyring.now())
+        answer::key_set(set)
     }
 
     async fn serve(
@@ -90,9 +90,8 @@ impl Keys {
         let set = self.keyring.key_set(&asked.key_set)?;
         let found =
             self.keyring.keys(&asked.key_set, &asked.states, asked.after, asked.limit).await?;
-        let now = self.keyring.now();
         let pending = found.pending.iter().map(answer::pending);
-        let keys = found.keys.iter().map(|key| answer::key(key, &set, now));
+        let keys = found.keys.iter().map(|key| answer::key(key, &set));
         Ok(pb::ListKeysResponse {
             keys: pending.chain(keys).collect(),
             next_page_token: found.after.map(|after| asked.token(after)).unwrap_or_default(),
@@ -222,7 +221,7 @@ impl KeyService for Keys {
             about_key(&kid);
             let set = self.keyring.key_set(&id)?;
             let key = self.keyring.key(&id, &kid).await?;
-            Ok(pb::GetKeyResponse { key: Some(answer::key(&key, &set, self.keyring.now())) })
+            Ok(pb::GetKeyResponse { key: Some(answer::key(&key, &set)) })
         };
         call.reply(work.await)
     }
@@ -235,7 +234,7 @@ impl KeyService for Keys {
             let mode = rotate.mode;
             let context = self.context(&call, request_id);
             let changed = self.keyring.rotate(context, rotate).await?;
-            Ok(answer::rotated(changed, mode, self.keyring.now()))
+            Ok(answer::rotated(changed, mode))
         };
         call.reply(work.await)
     }
@@ -249,7 +248,7 @@ impl KeyService for Keys {
             let mode = revoke.mode;
             let context = self.context(&call, request_id);
             let changed = self.keyring.revoke(context, revoke).await?;
-            Ok(answer::revoked(changed, mode, self.keyring.now()))
+            Ok(answer::revoked(changed, mode))
         };
         call.reply(work.await)
     }
@@ -265,7 +264,7 @@ impl KeyService for Keys {
             let mode = rollback.mode;
             let context = self.context(&call, request_id);
             let changed = self.keyring.roll_back(context, rollback).await?;
-            Ok(answer::rolled_back(changed, mode, self.keyring.now()))
+            Ok(answer::rolled_back(changed, mode))
         };
         call.reply(work.await)
     }
@@ -285,7 +284,6 @@ impl KeyService for Keys {
         let events = watch().map_err(|error| status::of(error, &call.id))?;
         let (answers, received) = mpsc::channel(1);
         let watcher = Watcher {
-            keyring: self.keyring.clone(),
             stopping: self.stopping.clone(),
             end: call.deadline.end(),
             answers: answers.clone(),

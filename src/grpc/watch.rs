@@ -3,15 +3,13 @@
 use super::proto as pb;
 use super::stream::{Answers, late};
 use super::{answer, status, stopped};
-use crate::keyring::{self, Keyring, WatchEnd};
+use crate::keyring::{self, WatchEnd};
 use std::time::Instant;
 use tokio::sync::watch;
 use tonic::Status;
 
 /// One WatchKeys stream.
 pub(super) struct Watcher {
-    /// Whose clock the answers are told by.
-    pub(super) keyring: Keyring,
     /// Says when the service stops.
     pub(super) stopping: watch::Receiver<bool>,
     /// Until when the caller watches.
@@ -41,7 +39,7 @@ impl Watcher {
                 next = next => match next {
                     None => return Ok(()),
                     Some((room, Ok(event))) => {
-                        room.send(Ok(answer::event(&event, self.keyring.now())));
+                        room.send(Ok(answer::event(&event)));
                     }
                     Some((_, Err(WatchEnd::Lagged))) => return Err(status::watch_lagged()),
                     Some((_, Err(WatchEnd::ShuttingDown))) => {

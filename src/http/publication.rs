@@ -10,6 +10,7 @@ use super::{discovery, jwks};
 use crate::jose::base64url;
 use crate::key::{KeySet, KeySetId};
 use axum::http::HeaderValue;
+use axum::http::header::InvalidHeaderValue;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -67,7 +68,7 @@ pub(super) enum Error {
     Gzip(#[from] io::Error),
     /// A header of characters that a header cannot hold.
     #[error("header: {0}")]
-    Header(#[from] axum::http::header::InvalidHeaderValue),
+    Header(#[from] InvalidHeaderValue),
 }
 
 impl Publication {

@@ -383,12 +383,7 @@ fn a_wrong_pin_is_tried_once_across_restarts() {
                 let backend = token.open(&memory).await;
                 let error = backend.probe().await.unwrap_err();
                 assert_eq!(error.kind, Kind::Denied);
-                assert_eq!(memory.refusals(), 2, "an operator may have it tried again");
-                assert_eq!(pin_state(), PinState::CountLow);
-
-                token.write_pin(&format!("{PIN}\n"));
-                backend.probe().await.unwrap();
-                assert!(memory.hashes().is_empty());
+                assert!(error.message.contains("doctor --retry-pin"), "{error}");
                 assert_eq!(pin_state(), PinState::Good);
                 backend.stop().await;
             }
@@ -402,7 +397,7 @@ fn a_wrong_pin_is_tried_once_across_restarts() {
 
             token.write_pin(&format!("{PIN}\n"));
             backend.probe().await.unwrap();
-            assert_eq!(memory.hashes(), [String::new(); 0]);
+            assert!(memory.hashes().is_empty());
             assert_eq!(pin_state(), PinState::Good);
             signs(&backend, &keys(&backend, 1).await[0]).await.unwrap();
         });

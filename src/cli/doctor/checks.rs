@@ -200,7 +200,7 @@ async fn backend(
         match store.set_refused_pin(&token.serial, None).await {
             Ok(()) => findings.add(Finding::ok(about("PIN"), "whatever was refused is forgotten")),
             Err(error) => {
-                findings.add(Finding::wrong(about("PIN"), error.to_string(), "mend the store"))
+                findings.add(Finding::wrong(about("PIN"), error.to_string(), "mend the store"));
             }
         }
     }

@@ -64,7 +64,7 @@ fn previous() -> State {
 #[test]
 fn a_next_key_says_when_rotate_stops_being_refused() {
     let next = made(1, next());
-    let told = key(&next, &set(vec![next.clone()]), at(1));
+    let told = key(&next, &set(vec![next.clone()]));
     assert_eq!(told.state(), pb::KeyState::Next);
     assert_eq!(told.kid, next.kid.to_string());
     assert_eq!(told.key_set, "default");
@@ -80,7 +80,7 @@ fn a_next_key_says_when_rotate_stops_being_refused() {
 #[test]
 fn a_previous_key_says_when_revoke_stops_being_refused() {
     let previous = made(1, previous());
-    let told = key(&previous, &set(vec![previous.clone(), made(2, next())]), at(9));
+    let told = key(&previous, &set(vec![previous.clone(), made(2, next())]));
     assert_eq!(told.state(), pb::KeyState::Previous);
     assert_eq!(told.current_since_time, on_wire(1));
     assert_eq!(told.current_until_time, on_wire(2));
@@ -94,12 +94,12 @@ fn a_previous_key_says_when_revoke_stops_being_refused() {
 #[test]
 fn a_revoked_and_destroyed_key_keeps_its_history() {
     let revoked = previous().revoke(at(4), "leaked".to_owned(), at(5)).unwrap();
-    let told = key(&made(1, revoked.clone()), &set(vec![]), at(9));
+    let told = key(&made(1, revoked.clone()), &set(vec![]));
     assert_eq!(told.state(), pb::KeyState::Revoked);
     assert_eq!(told.revoke_time, on_wire(4));
     assert_eq!(told.revoke_reason, "leaked");
     assert_eq!(told.destroy_time, None);
-    let told = key(&made(1, revoked.destroy(at(6)).unwrap()), &set(vec![]), at(9));
+    let told = key(&made(1, revoked.destroy(at(6)).unwrap()), &set(vec![]));
     assert_eq!(told.state(), pb::KeyState::Destroyed);
     assert_eq!(told.revoke_time, on_wire(4));
     assert_eq!(told.destroy_time, on_wire(6));
@@ -108,7 +108,7 @@ fn a_revoked_and_destroyed_key_keeps_its_history() {
 
 #[test]
 fn a_certificate_is_told_as_pem_and_by_its_thumbprints() {
-    let told = key(&made(1, next()), &set(vec![]), at(1));
+    let told = key(&made(1, next()), &set(vec![]));
     let pem = "-----BEGIN CERTIFICATE-----\nYWJj\n-----END CERTIFICATE-----\n";
     assert_eq!(told.certificate_pem, pem);
     // FIPS 180-4's own example: the hashes of "abc".
@@ -122,7 +122,7 @@ fn a_certificate_is_told_as_pem_and_by_its_thumbprints() {
 fn a_key_set_tells_its_published_keys_in_order() {
     let retired = previous().retire(at(5), at(6)).unwrap();
     let keys = vec![made(4, retired), made(3, previous()), made(2, current()), made(1, next())];
-    let told = key_set(&set(keys), at(9));
+    let told = key_set(&set(keys));
     let states: Vec<_> = told.keys.iter().map(pb::Key::state).collect();
     use pb::KeyState::{Current, Next, Previous};
     assert_eq!(states, [Next, Current, Previous]);
@@ -146,7 +146,7 @@ fn a_dry_rotation_has_no_next_key() {
         barrier: Barrier { all_acknowledged: true, revision: 18, ..Barrier::default() },
         caches_at_risk: vec!["a cache".to_owned()],
     };
-    let told = rotated(changed, Mode::DryRun, at(9));
+    let told = rotated(changed, Mode::DryRun);
     assert_eq!(told.next, None);
     assert_eq!(told.previous.unwrap().kid, old.kid.to_string());
     assert!(told.dry_run && told.incomplete);

@@ -38,7 +38,7 @@ impl From<&State> for StateColumns {
         }
         match state {
             State::Next { propagation_delay, .. } => {
-                columns.propagation_delay_us = Some(span_us(*propagation_delay))
+                columns.propagation_delay_us = Some(span_us(*propagation_delay));
             }
             State::Current { since, token_ttl, tokens_until, .. } => {
                 columns.current_since_us = Some(time_us(*since));

@@ -16,7 +16,7 @@ const ARROWS: [(&str, &[&str]); 22] = [
     ("store", &["audit", "backend", "clock", "jose", "key"]),
     ("health", &[]),
     ("shutdown", &[]),
-    ("metrics", &["health", "key"]),
+    ("metrics", &["audit", "health", "key"]),
     ("telemetry", &["config"]),
     (
         "keyring",
