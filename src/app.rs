@@ -44,6 +44,7 @@ pub struct App {
     bound: Bound,
     store: Arc<dyn Store>,
     backends: BTreeMap<BackendName, Arc<dyn Backend>>,
+    tokens: BTreeMap<BackendName, Arc<Pkcs11Backend>>,
     keyring: Keyring,
     health: Health,
     metrics: Metrics,
@@ -60,12 +61,15 @@ impl App {
                 .with_context(|| format!("the store {}", config.store.display()))?,
         );
         let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
+        let mut tokens = BTreeMap::new();
         for (name, settings) in &config.backends {
             let memory = Arc::new(StorePinMemory::new(store.clone()));
             let backend = Pkcs11Backend::open(pkcs11_settings(name, settings), memory)
                 .await
                 .with_context(|| format!("the backend {name}"))?;
-            backends.insert(name.clone(), Arc::new(backend));
+            let backend = Arc::new(backend);
+            backends.insert(name.clone(), backend.clone());
+            tokens.insert(name.clone(), backend);
         }
         let metrics = Metrics::new();
         let keyring = Keyring::open(keyring::Parts {
@@ -77,7 +81,16 @@ impl App {
         })
         .await
         .context("the keys")?;
-        Ok(Self { config, bound, store, backends, keyring, health: Health::default(), metrics })
+        Ok(Self {
+            config,
+            bound,
+            store,
+            backends,
+            tokens,
+            keyring,
+            health: Health::default(),
+            metrics,
+        })
     }
 
     /// Where it listens.
@@ -97,15 +110,24 @@ impl App {
     ) -> Result<()> {
         let stop = shutdown.stop();
         let addresses = self.addresses();
+        let drain = self.config.limits.drain_timeout;
+        let shutdown = Arc::new(shutdown);
         let mut helpers = JoinSet::new();
-        let (keyring, rotator_stop) = (self.keyring.clone(), stop.clone());
-        helpers
-            .spawn(async move { keyring.run_rotator(async { rotator_stop.soft().await }).await });
+        let signals = shutdown.clone();
+        helpers.spawn(async move {
+            if let Err(error) = signals.follow_signals(drain).await {
+                tracing::error!(%error, "signals cannot be followed; stopping");
+                signals.end();
+            }
+        });
+        let (keyring, soft) = (self.keyring.clone(), stop.clone());
+        helpers.spawn(async move { keyring.run_rotator(soft.soft()).await });
         helpers.spawn(until_soft(
             stop.clone(),
             prober::run(prober::Parts {
                 store: self.store.clone(),
                 backends: self.backends.clone(),
+                tokens: self.tokens.clone(),
                 keyring: self.keyring.clone(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
@@ -124,20 +146,19 @@ impl App {
             ready(&addresses)?;
         }
 
-        let drain = self.config.limits.drain_timeout;
         let outcome = tokio::select! {
+            biased;
+            () = stop.soft() => Ok(()),
             ended = faces.join_next() => match ended {
                 Some(Ok(Err(error))) => Err(error),
-                _ if stop.begun() => Ok(()),
                 _ => Err(anyhow!("a listener ended by itself")),
             },
-            followed = shutdown.follow_signals(drain) => followed.context("signals"),
         };
         self.health.update(|report| report.stopping = true);
         shutdown.begin();
         let drained = async { while faces.join_next().await.is_some() {} };
-        if tokio::time::timeout(drain, stop.until_hard(drained)).await.is_err() {
-            tracing::warn!("requests under way are dropped: the time to finish them is over");
+        if stop.until_hard(drained).await.is_none() {
+            tracing::warn!("requests under way are dropped");
         }
         faces.shutdown().await;
         shutdown.end();
@@ -151,13 +172,15 @@ impl App {
     fn serve(&self, stop: &Stop) -> JoinSet<Result<()>> {
         let mut faces = JoinSet::new();
         let Ports { grpc, http, metrics } = self.bound.take();
+        let (limits, usual) = (self.config.limits, grpc::Settings::default());
         let deps = grpc::Deps {
             keyring: self.keyring.clone(),
             health: self.health.clone(),
             settings: grpc::Settings {
-                request_timeout_max: self.config.limits.request_timeout,
-                drain_timeout: self.config.limits.drain_timeout,
-                ..grpc::Settings::default()
+                request_timeout_max: limits.request_timeout,
+                change_timeout_max: usual.change_timeout_max.max(limits.request_timeout),
+                drain_timeout: limits.drain_timeout,
+                ..usual
             },
         };
         let soft = stop.clone();

@@ -4,10 +4,11 @@
 //! nobody from being asked again.
 
 use crate::backend::Backend;
+use crate::backend::pkcs11::Pkcs11Backend;
 use crate::health::{Health, Report};
 use crate::key::BackendName;
 use crate::keyring::Keyring;
-use crate::metrics::Metrics;
+use crate::metrics::{Load, Metrics};
 use crate::store::Store;
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -22,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Parts {
     pub(super) store: Arc<dyn Store>,
     pub(super) backends: BTreeMap<BackendName, Arc<dyn Backend>>,
+    pub(super) tokens: BTreeMap<BackendName, Arc<Pkcs11Backend>>,
     pub(super) keyring: Keyring,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -53,6 +55,14 @@ async fn look(parts: &Parts) {
     });
     let after = parts.health.report();
     parts.metrics.health(&after);
+    for (name, token) in &parts.tokens {
+        let load = Load {
+            queue_depth: token.queue_depth(),
+            workers_busy: token.workers_busy(),
+            sessions_open: token.sessions_open(),
+        };
+        parts.metrics.load(name, load);
+    }
     tell(&before, &after);
 }
 

@@ -1,7 +1,8 @@
 //! `signkeep doctor`: what is wrong, and how to mend it.
 //!
-//! Each check is one line. Nothing is changed, and a PIN that the token has refused is not tried
-//! again; `--retry-pin` alone forgets it.
+//! Each check is one line. A PIN that the token has refused is not tried again; `--retry-pin` alone
+//! forgets it. Since that memory is in the store, a store that is not there yet is made; nothing
+//! else is changed.
 
 mod checks;
 mod finding;

@@ -2,7 +2,7 @@
 
 use super::Failure;
 use clap::ValueEnum;
-use comfy_table::presets::UTF8_NO_BORDERS;
+use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, ContentArrangement, Table};
 use serde_json::Value;
 use std::io::{self, IsTerminal, Write};
@@ -52,7 +52,7 @@ pub(super) fn colours() -> bool {
 /// An empty table with these headings; it fits the terminal, and is never broken elsewhere.
 pub(super) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(UTF8_NO_BORDERS);
+    table.load_style(NOTHING);
     table.set_header(headings.to_vec());
     if io::stdout().is_terminal() {
         table.set_content_arrangement(ContentArrangement::Dynamic);

@@ -115,8 +115,8 @@ pub(super) async fn sign_jwt(args: SignJwtArgs) -> Result<(), Failure> {
         key_set: args.key_set,
         payload: Some(pb::sign_jwt_request::Payload::ClaimsJson(claims)),
         typ: args.typ,
-        header: None,
         lifetime: args.lifetime.map(|span| super::message::to_span(span.get())),
+        ..pb::SignJwtRequest::default()
     });
     let mut service = client.signing.clone();
     let signed = client.answer(service.sign_jwt(request)).await?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 /// How long things may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest that a request may take, whatever deadline its caller sets.
+    /// The longest that a read or a signature may take, whatever deadline its caller sets.
     pub request_timeout: Duration,
     /// How long requests under way may go on after the service was asked to stop.
     pub drain_timeout: Duration,
@@ -23,7 +23,7 @@ pub(super) struct Section {
 
 impl Default for Section {
     fn default() -> Self {
-        Self { request_timeout: Span::from_secs(60), drain_timeout: Span::from_secs(10) }
+        Self { request_timeout: Span::from_secs(30), drain_timeout: Span::from_secs(10) }
     }
 }
 

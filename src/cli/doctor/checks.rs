@@ -56,7 +56,8 @@ pub(super) async fn run(config: &Config, retry: Retry, findings: &mut Findings) 
     }
     let store = store(config, running, findings).await;
     for (name, settings) in &config.backends {
-        backend(name, settings, store.as_ref(), retry, findings).await;
+        let parts = (running, store.as_ref());
+        backend(name, settings, parts, retry, findings).await;
     }
     if let Some(store) = store {
         store.close().await;
@@ -118,7 +119,7 @@ async fn store(
 async fn backend(
     name: &BackendName,
     settings: &Pkcs11,
-    store: Option<&Arc<dyn Store>>,
+    (running, store): (Running, Option<&Arc<dyn Store>>),
     retry: Retry,
     findings: &mut Findings,
 ) {
@@ -188,12 +189,14 @@ async fn backend(
         PinState::Good => {}
     }
     let Some(store) = store else {
-        let mend = "the login is tried once store and service allow it";
-        findings.add(Finding::warning(
-            about("login"),
-            "not tried: the store is not ours to read",
-            mend,
-        ));
+        findings.add(match running {
+            Running::Nothing => Finding::warning(
+                about("login"),
+                "not tried: whether the PIN was refused before stands in the store",
+                "mend the store first",
+            ),
+            _ => Finding::ok(about("login"), "left to the running service"),
+        });
         return;
     };
     if retry == Retry::ForgetRefused {
