@@ -1,7 +1,5 @@
 //! Whatever comes in, from callers or from the machine: a typed error, no panic, and the service
 //! still up.
 
-#![cfg(test)]
-
 mod machine;
 mod requests;

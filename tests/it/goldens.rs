@@ -2,8 +2,6 @@
 //! command line. A golden that no longer fits is either a mistake or a decision; decide, and write
 //! it anew with `UPDATE_GOLDENS=1 cargo test --test it goldens`.
 
-#![cfg(test)]
-
 use crate::harness::diff::diff;
 use crate::harness::service::Service;
 use crate::harness::tools::{repository, run_command};

@@ -1,8 +1,6 @@
 //! What the stories stand on: the real binary as a process, clients that speak to it, verifiers
 //! that were written by others, and the clock-free waiting that keeps tests from guessing.
 
-#![cfg(test)]
-
 pub(crate) mod diff;
 pub(crate) mod fuse;
 pub(crate) mod http;

@@ -199,7 +199,7 @@ async fn replacing_both_keys_leaves_nothing_old_published_and_mends_itself() {
     world.vault.set_out(true);
     let changed = life.revoke(current, Emergency::ReplaceNext).await.unwrap();
     assert!(changed.key_set.published().is_empty());
-    assert_eq!(life.ring.incomplete(), [life.id.clone()]);
+    assert_eq!(life.ring.incomplete(), std::slice::from_ref(&life.id));
     assert!(matches!(life.sign(b"x").await, Err(Error::NoCurrentKey { .. })));
     life.ring.tick().await;
     assert!(life.set().missing().current, "the vault is out");

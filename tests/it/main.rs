@@ -1,5 +1,7 @@
 //! Signkeep's tests, one binary.
 
+#![cfg(test)]
+
 mod bad_input;
 mod command;
 mod contract;

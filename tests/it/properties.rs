@@ -250,7 +250,7 @@ impl World {
                 }
             }
         }
-        assert_eq!(self.set.missing().any(), false, "the clockwork leaves no key set incomplete");
+        assert!(!self.set.missing().any(), "the clockwork leaves no key set incomplete");
     }
 
     fn refused_with_reason(

@@ -1,11 +1,5 @@
 //! The gRPC face over a real connection: its form, its bounds, its end.
 
-#![expect(
-    clippy::expect_used,
-    clippy::unwrap_used,
-    reason = "the helpers of tests may panic like the tests"
-)]
-
 use crate::harness::ring::World;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;

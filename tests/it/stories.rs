@@ -1,8 +1,6 @@
 //! Signkeep as those meet it who run it and those who verify its tokens: the real binary, real
 //! tokens, verifiers written by others.
 
-#![cfg(test)]
-
 mod algorithms;
 mod crashes;
 mod lifecycle;

@@ -18,8 +18,6 @@
 //!            └─── key                     ground floor
 //! ```
 
-#![cfg(test)]
-
 mod rules;
 mod source;
 

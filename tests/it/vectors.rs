@@ -1,7 +1,5 @@
 //! The JOSE and X.509 forms against published vectors and against other implementations.
 
-#![cfg(test)]
-
 mod certificates;
 mod ecdsa_der;
 mod jwks;

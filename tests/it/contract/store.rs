@@ -1,11 +1,5 @@
 //! What every store owes its callers. An engine gives a [`Bed`] and runs [`every_case`] on it.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that panics has failed, and says where"
-)]
-
 mod books;
 mod changes;
 mod sqlite;

@@ -28,7 +28,7 @@ struct Pair {
 }
 
 /// More permits than any test takes.
-const OPEN: usize = 1 << 20;
+const OPEN: u32 = 1 << 20;
 
 impl Memory {
     pub(crate) fn new() -> Arc<Self> {
@@ -36,7 +36,7 @@ impl Memory {
             name: "token".parse().unwrap(),
             held: Mutex::default(),
             out: AtomicBool::new(false),
-            signing: Semaphore::new(OPEN),
+            signing: Semaphore::new(OPEN as usize),
             arrived: Semaphore::new(0),
             generations: AtomicUsize::new(0),
         })
@@ -59,7 +59,7 @@ impl Memory {
 
     /// Signatures wait from now on until [`Memory::let_sign`].
     pub(crate) async fn hold_signatures(&self) {
-        self.signing.acquire_many(OPEN as u32).await.unwrap().forget();
+        self.signing.acquire_many(OPEN).await.unwrap().forget();
     }
 
     /// Waits until a signature is being held.
@@ -69,7 +69,7 @@ impl Memory {
 
     /// Lets every signature go.
     pub(crate) fn let_sign(&self) {
-        self.signing.add_permits(OPEN);
+        self.signing.add_permits(OPEN as usize);
     }
 
     fn reached(&self, op: &'static str) -> Result<(), Error> {

@@ -1,11 +1,5 @@
 //! Key sets, keys and records made by hand, for tests that need a store and no token.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that panics has failed, and says where"
-)]
-
 use jiff::Timestamp;
 use signkeep::audit::{Action, Record};
 use signkeep::key::{
