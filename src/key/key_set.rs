@@ -157,15 +157,12 @@ impl FromStr for Issuer {
 pub struct InvalidIssuer;
 
 /// Whether guards that protect verifiers are to be overridden.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Approval {
     /// Every guard holds.
     Guarded,
-    /// An operator overrides them and says why.
-    Forced {
-        /// Why; goes into the audit record.
-        reason: String,
-    },
+    /// An operator overrides them, for a reason that the audit record keeps.
+    Forced,
 }
 
 /// What Revoke does if the key is the current one.
@@ -385,12 +382,12 @@ impl KeySet {
     }
 
     /// Whether Rotate would go through.
-    pub fn may_rotate(&self, now: Timestamp, approval: &Approval) -> Result<(), Refusal> {
+    pub fn may_rotate(&self, now: Timestamp, approval: Approval) -> Result<(), Refusal> {
         if self.rotation_hold == Hold::On {
             return Err(Refusal::RotationHold);
         }
         let (next, ready) = self.next().zip(self.rotatable()).ok_or(Refusal::NextKeyMissing)?;
-        if *approval == Approval::Guarded && now < ready {
+        if approval == Approval::Guarded && now < ready {
             let wait = until(now, ready);
             return Err(Refusal::NextKeyNotPropagated { kid: next.kid, ready, wait });
         }
@@ -402,7 +399,7 @@ impl KeySet {
     pub fn rotate(
         &self,
         now: Timestamp,
-        approval: &Approval,
+        approval: Approval,
         fresh: Option<Key>,
     ) -> Result<Self, Refusal> {
         self.may_rotate(now, approval)?;
@@ -432,19 +429,18 @@ impl KeySet {
         Ok(after)
     }
 
-    /// Revoke: withdraws one key. What is then missing makes the set incomplete.
+    /// Revoke: withdraws one key, for `reason`, which may be empty. What is then missing makes the
+    /// set incomplete.
     pub fn revoke(
         &self,
         now: Timestamp,
         kid: Kid,
         emergency: Emergency,
-        approval: &Approval,
+        approval: Approval,
+        reason: &str,
     ) -> Result<(Self, Spared), Refusal> {
         let key = self.key(&kid).ok_or(Refusal::KeyNotFound { kid })?;
-        let reason = match approval {
-            Approval::Forced { reason } => reason.clone(),
-            Approval::Guarded => String::new(),
-        };
+        let revoked = |state: State, destroy_due| state.revoke(now, reason.to_owned(), destroy_due);
         let mut after = self.clone();
         after.undo = None;
         match key.state.name() {
@@ -462,14 +458,14 @@ impl KeySet {
                 Emergency::Promote => {}
                 Emergency::ReplaceNext => {
                     if let Some(next) = self.next() {
-                        after.step_key(next.kid, |state| state.revoke(now, reason.clone(), now))?;
+                        after.step_key(next.kid, |state| revoked(state, now))?;
                     }
                 }
             },
         }
         let wait =
             if emergency == Emergency::No { self.policy.destroy_after } else { Duration::ZERO };
-        after.step_key(kid, |state| state.revoke(now, reason.clone(), later(now, wait)))?;
+        after.step_key(kid, |state| revoked(state, later(now, wait)))?;
         if after.current().is_none() && after.next().is_some() {
             after.step(StateName::Next, |state| state.activate(now, self.policy.max_token_ttl))?;
         }
@@ -509,7 +505,7 @@ impl KeySet {
     /// Retire: `previous → retired`, by the clock; refused before its time.
     pub fn retire(&self, now: Timestamp, kid: Kid) -> Result<Self, Refusal> {
         let key = self.key(&kid).ok_or(Refusal::KeyNotFound { kid })?;
-        key.tokens_over(now, &Approval::Guarded)?;
+        key.tokens_over(now, Approval::Guarded)?;
         if self.retire_due(key).is_none_or(|due| now < due) {
             return Err(Refusal::Changed { current: self.current().map(|key| key.kid) });
         }
@@ -538,14 +534,6 @@ impl KeySet {
         }
         after.policy = policy;
         after
-    }
-
-    /// Writes down why a key was revoked, where that was not the reason that overrode a guard.
-    pub fn note_reason(&mut self, kid: Kid, why: &str) {
-        let key = self.keys.iter_mut().find(|key| key.kid == kid);
-        if let Some(State::Revoked { reason, .. }) = key.map(|key| &mut Arc::make_mut(key).state) {
-            why.clone_into(reason);
-        }
     }
 
     /// The set as it is after deletion; refused while a key could still sign or verify.
@@ -590,7 +578,7 @@ impl KeySet {
 
 impl Key {
     /// Refuses while tokens that the key signed may be valid, unless that is overridden.
-    fn tokens_over(&self, now: Timestamp, approval: &Approval) -> Result<(), Refusal> {
+    fn tokens_over(&self, now: Timestamp, approval: Approval) -> Result<(), Refusal> {
         match (self.state.history(), approval) {
             (Some(History { tokens_until, .. }), Approval::Guarded) if now < tokens_until => {
                 let wait = until(now, tokens_until);

@@ -114,7 +114,7 @@ pub struct Rotate {
     pub expected_current: Option<Kid>,
     /// Whether guards are overridden.
     pub approval: Approval,
-    /// Why, where nothing is overridden.
+    /// Why; never empty where a guard is overridden.
     pub reason: String,
     /// Whether it is to be done.
     pub mode: Mode,
@@ -131,7 +131,7 @@ pub struct Revoke {
     pub approval: Approval,
     /// What to do if it is the current key.
     pub emergency: Emergency,
-    /// Why.
+    /// Why; never empty where a guard is overridden, or in an emergency.
     pub reason: String,
     /// Whether it is to be done.
     pub mode: Mode,

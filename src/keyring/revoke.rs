@@ -60,15 +60,15 @@ impl Keyring {
 
 impl Revoke {
     fn decide(&self, set: &KeySet, now: Timestamp) -> Result<Verdict, Error> {
-        let (mut after, spared) = set.revoke(now, self.kid, self.emergency, &self.approval)?;
+        let (after, spared) =
+            set.revoke(now, self.kid, self.emergency, self.approval, &self.reason)?;
         if spared == Spared::AlreadySo {
             return Ok(Verdict::AlreadySo(Some(self.kid)));
         }
         let promoted =
             set.next().filter(|next| after.current().map(|key| key.kid) == Some(next.kid));
         let caches_at_risk = caches_at_risk(now, promoted.map(|key| &key.state));
-        let reason = self.approval.reason(&self.reason);
-        after.note_reason(self.kid, &reason);
+        let reason = self.reason.clone();
         let detail = match (self.emergency, promoted) {
             (Emergency::No, _) => String::new(),
             (_, Some(next)) => format!("emergency; current is now {}", next.kid),

@@ -5,7 +5,7 @@ use super::generate::{Fresh, Line};
 use super::repeat::{Asked, Job};
 use super::{Changed, Context, Error, Keyring, Mode, Rotate};
 use crate::audit::Action;
-use crate::key::{Approval, KeySet, Kid, State};
+use crate::key::{KeySet, Kid, State};
 use jiff::Timestamp;
 use std::time::Duration;
 
@@ -41,7 +41,7 @@ impl Keyring {
         let _turn = self.0.generating.lock(&rotate.key_set).await;
         let set = self.key_set(&rotate.key_set)?;
         set.expect_current(rotate.expected_current)?;
-        set.may_rotate(self.now(), &rotate.approval)?;
+        set.may_rotate(self.now(), rotate.approval)?;
         self.generate_and(Line::from(&*set), |fresh| async move {
             let decide = |set: &KeySet, now| rotate.decide(set, now, Some(&fresh), why.to_owned());
             self.change(&rotate.key_set, job, decide).await
@@ -60,13 +60,13 @@ impl Rotate {
     ) -> Result<Verdict, Error> {
         set.expect_current(self.expected_current)?;
         let fresh = fresh.map(|fresh| fresh.publish(now, &set.policy));
-        let after = set.rotate(now, &self.approval, fresh)?;
+        let after = set.rotate(now, self.approval, fresh)?;
         Ok(Verdict::Change(Box::new(Decision {
             caches_at_risk: caches_at_risk(now, set.next().map(|key| &key.state)),
             subject: set.current().map(|key| key.kid),
             record: Entry {
                 action: Action::Rotate,
-                reason: self.approval.reason(&self.reason),
+                reason: self.reason.clone(),
                 detail: described(
                     &detail,
                     set.current().map(|key| key.kid),
@@ -75,16 +75,6 @@ impl Rotate {
             },
             after,
         })))
-    }
-}
-
-impl Approval {
-    /// The reason that goes into the record: the one that overrides a guard, else `other`.
-    pub(super) fn reason(&self, other: &str) -> String {
-        match self {
-            Self::Forced { reason } => reason.clone(),
-            Self::Guarded => other.to_owned(),
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The keyring on a real store and a vault in memory: what a caller may rely on.
 
 use crate::harness::memory::soon;
-use crate::harness::ring::{World, context, forced, verifies};
+use crate::harness::ring::{World, context, verifies};
 use signkeep::audit::Action;
 use signkeep::key::{Approval, Emergency, Refusal, Service, StateName};
 use signkeep::keyring::{Error, Mode, PolicyUpdate, Rotate, SignJwt, Update};
@@ -89,9 +89,11 @@ async fn a_repeated_request_gets_the_first_answer_and_changes_nothing_more() {
     let world = World::new().await;
     let life = world.life().await;
     life.create().await.unwrap();
-    let first = life.ring.rotate(context(Some("r-1")), life.rotation(forced())).await.unwrap();
+    let first =
+        life.ring.rotate(context(Some("r-1")), life.rotation(Approval::Forced)).await.unwrap();
     life.rotate().await.unwrap();
-    let again = life.ring.rotate(context(Some("r-1")), life.rotation(forced())).await.unwrap();
+    let again =
+        life.ring.rotate(context(Some("r-1")), life.rotation(Approval::Forced)).await.unwrap();
     assert!(again.replayed && !first.replayed);
     let states = |changed: &signkeep::keyring::Changed| {
         let mut states: Vec<_> =
@@ -107,7 +109,8 @@ async fn a_repeated_request_gets_the_first_answer_and_changes_nothing_more() {
     assert!(matches!(reused, Err(Error::RequestIdReused)), "{reused:?}");
 
     world.clock.advance(Duration::from_secs(24 * 60 * 60 + 1));
-    let later = life.ring.rotate(context(Some("r-1")), life.rotation(forced())).await.unwrap();
+    let later =
+        life.ring.rotate(context(Some("r-1")), life.rotation(Approval::Forced)).await.unwrap();
     assert!(!later.replayed, "an answer is kept for 24 hours");
 }
 
@@ -119,7 +122,7 @@ async fn a_repeat_in_flight_waits_for_the_first() {
     while_held(&world).await;
     world.vault.hold_signatures().await;
     let rotate = |life: crate::harness::ring::Life| async move {
-        life.ring.rotate(context(Some("same")), life.rotation(forced())).await.unwrap()
+        life.ring.rotate(context(Some("same")), life.rotation(Approval::Forced)).await.unwrap()
     };
     let first = tokio::spawn(rotate(life.clone()));
     world.vault.signature_arrives().await;
@@ -137,12 +140,12 @@ async fn a_refusal_and_a_dry_run_are_not_recorded_under_their_request_id() {
     life.create().await.unwrap();
     let guarded = life.rotation(Approval::Guarded);
     assert!(life.ring.rotate(context(Some("r")), guarded.clone()).await.is_err());
-    let dry = Rotate { mode: Mode::DryRun, ..life.rotation(forced()) };
+    let dry = Rotate { mode: Mode::DryRun, ..life.rotation(Approval::Forced) };
     let before = life.set();
     let told = life.ring.rotate(context(Some("r")), dry).await.unwrap();
     assert!(told.key_set.next().is_none(), "a dry run generates nothing");
     assert_eq!(life.set(), before);
-    let done = life.ring.rotate(context(Some("r")), life.rotation(forced())).await.unwrap();
+    let done = life.ring.rotate(context(Some("r")), life.rotation(Approval::Forced)).await.unwrap();
     assert!(!done.replayed);
 }
 
@@ -394,6 +397,28 @@ async fn header_parameters_that_say_how_to_verify_are_the_services_own() {
         match life.ring.sign_jwt(soon(), sign).await {
             Err(Error::ClaimNotAllowed { claim, .. }) => assert_eq!(claim, name),
             other => panic!("{name}: {other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_reason_of_an_emergency_is_kept_with_every_key_that_it_withdrew() {
+    let world = World::new().await;
+    let life = world.life().await;
+    life.create().await.unwrap();
+    let (current, next) = (life.current(), life.next());
+    let revocation = signkeep::keyring::Revoke {
+        approval: Approval::Guarded,
+        reason: "the token was copied".to_owned(),
+        ..life.revocation(current, Emergency::ReplaceNext)
+    };
+    let changed = life.ring.revoke(context(None), revocation).await.unwrap();
+    for kid in [current, next] {
+        match &changed.key_set.key(&kid).unwrap().state {
+            signkeep::key::State::Revoked { reason, .. } => {
+                assert_eq!(reason, "the token was copied");
+            }
+            other => panic!("{other:?}"),
         }
     }
 }

@@ -100,7 +100,7 @@ impl World {
         current.state = current.state.activate(now, world.set.policy.max_token_ttl).unwrap();
         let next = world.bear();
         world.set.keys = vec![Arc::new(current), Arc::new(next)];
-        world.observe(&Approval::Guarded);
+        world.observe(Approval::Guarded);
         world
     }
 
@@ -126,7 +126,7 @@ impl World {
     }
 
     fn approval(forced: bool) -> Approval {
-        if forced { Approval::Forced { reason: "so".to_owned() } } else { Approval::Guarded }
+        if forced { Approval::Forced } else { Approval::Guarded }
     }
 
     /// Every token that could have been signed since the last look, has been.
@@ -149,12 +149,12 @@ impl World {
             }
             Op::Rotate { forced } => {
                 approval = Self::approval(*forced);
-                self.rotate(&approval, None);
+                self.rotate(approval, None);
             }
             Op::RotateTwice { forced } => {
                 approval = Self::approval(*forced);
                 let expected = self.set.current().map(|key| key.kid);
-                let first = self.rotate(&approval, expected);
+                let first = self.rotate(approval, expected);
                 let second = self.set.expect_current(expected);
                 if first {
                     assert!(
@@ -167,7 +167,7 @@ impl World {
                 approval = Self::approval(*forced);
                 let kids: Vec<_> = self.set.keys.iter().map(|key| key.kid).collect();
                 let kid = kids[pick % kids.len()];
-                match self.set.revoke(self.now, kid, *emergency, &approval) {
+                match self.set.revoke(self.now, kid, *emergency, approval, "why") {
                     Ok((after, spared)) => {
                         assert_eq!(after == self.set, spared == Spared::AlreadySo);
                         assert_eq!(after.key(&kid).unwrap().state.name(), StateName::Revoked);
@@ -177,7 +177,7 @@ impl World {
                         }
                         self.set = after;
                     }
-                    Err(refusal) => self.refused_with_reason(kid, &refusal, *emergency, &approval),
+                    Err(refusal) => self.refused_with_reason(kid, &refusal, *emergency, approval),
                 }
             }
             Op::RollBack => {
@@ -201,10 +201,10 @@ impl World {
             Op::Clockwork => self.clockwork(),
         }
         self.nothing_lost(&before);
-        self.observe(&approval);
+        self.observe(approval);
     }
 
-    fn rotate(&mut self, approval: &Approval, expected: Option<Kid>) -> bool {
+    fn rotate(&mut self, approval: Approval, expected: Option<Kid>) -> bool {
         if self.set.expect_current(expected).is_err() {
             return false;
         }
@@ -241,7 +241,7 @@ impl World {
                     }
                 }
                 Act::Rotate => {
-                    self.rotate(&Approval::Guarded, None);
+                    self.rotate(Approval::Guarded, None);
                 }
                 Act::Retire(kid) => self.set = self.set.retire(self.now, kid).unwrap(),
                 Act::Destroy(kid) => {
@@ -258,7 +258,7 @@ impl World {
         kid: Kid,
         refusal: &Refusal,
         emergency: Emergency,
-        approval: &Approval,
+        approval: Approval,
     ) {
         let state = &self.set.key(&kid).unwrap().state;
         match refusal {
@@ -266,7 +266,7 @@ impl World {
                 assert_eq!((state.name(), emergency), (StateName::Current, Emergency::No));
             }
             Refusal::TokensStillValid { until, .. } => {
-                assert_eq!(*approval, Approval::Guarded);
+                assert_eq!(approval, Approval::Guarded);
                 assert!(self.now < *until);
             }
             Refusal::RotationHold => assert_eq!(self.set.rotation_hold, Hold::On),
@@ -287,7 +287,7 @@ impl World {
         }
     }
 
-    fn observe(&mut self, approval: &Approval) {
+    fn observe(&mut self, approval: Approval) {
         let count = |name| self.set.keys.iter().filter(|key| key.state.name() == name).count();
         assert!(count(StateName::Current) <= 1, "invariant 1: two current keys");
         assert!(count(StateName::Next) <= 1, "invariant 1: two next keys");
@@ -376,7 +376,7 @@ fn rollback_restores_the_keys_that_signed_and_will_sign_and_holds_rotation() {
     let mut world = World::new();
     let forced = World::approval(true);
     let (old, new) = (world.set.current().unwrap().kid, world.set.next().unwrap().kid);
-    assert!(world.rotate(&forced, None));
+    assert!(world.rotate(forced, None));
     let fresh = world.set.next().unwrap().kid;
     world.now = later(world.now, SECOND);
     let set = world.set.roll_back(world.now).unwrap();
@@ -384,7 +384,7 @@ fn rollback_restores_the_keys_that_signed_and_will_sign_and_holds_rotation() {
     assert_eq!(set.next().unwrap().kid, new);
     assert_eq!(set.key(&fresh).unwrap().state.name(), StateName::Retired);
     assert_eq!(
-        set.may_rotate(later(world.now, SECOND * 9_999), &forced),
+        set.may_rotate(later(world.now, SECOND * 9_999), forced),
         Err(Refusal::RotationHold)
     );
     assert_eq!(set.roll_back(world.now), Err(Refusal::NothingToRollBack));

@@ -80,7 +80,7 @@ pub(super) fn approval(wrong: &mut Violations, force: bool, reason: &str) -> App
     if reason.trim().is_empty() {
         wrong.note("reason", WHY_NEEDED);
     }
-    Approval::Forced { reason: reason.to_owned() }
+    Approval::Forced
 }
 
 /// The policy with defaults for what is not set. Whether it holds together is the keyring's to say.

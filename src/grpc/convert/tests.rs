@@ -203,8 +203,7 @@ fn force_and_emergency_need_a_reason() {
     assert_eq!(refused(rotate(rotation.clone())), names(&["reason"]));
     rotation.reason = "key ceremony".into();
     let (forced, _) = rotate(rotation).unwrap();
-    let reason = "key ceremony".to_owned();
-    assert_eq!(forced.approval, Approval::Forced { reason });
+    assert_eq!((forced.approval, forced.reason.as_str()), (Approval::Forced, "key ceremony"));
 
     let mut revocation = pb::RevokeRequest {
         key_set: "default".into(),

@@ -79,10 +79,6 @@ pub(crate) fn context(request_id: Option<&str>) -> Context {
     }
 }
 
-pub(crate) fn forced() -> Approval {
-    Approval::Forced { reason: "a test".to_owned() }
-}
-
 impl Life {
     pub(crate) fn set(&self) -> Arc<KeySet> {
         self.ring.key_set(&self.id).unwrap()
@@ -115,22 +111,22 @@ impl Life {
             key_set: self.id.clone(),
             expected_current: None,
             approval,
-            reason: String::new(),
+            reason: "a test".to_owned(),
             mode: Mode::Commit,
         }
     }
 
     pub(crate) async fn rotate(&self) -> Result<Changed, Error> {
-        self.ring.rotate(context(None), self.rotation(forced())).await
+        self.ring.rotate(context(None), self.rotation(Approval::Forced)).await
     }
 
     pub(crate) fn revocation(&self, kid: Kid, emergency: Emergency) -> Revoke {
         Revoke {
             key_set: self.id.clone(),
             kid,
-            approval: forced(),
+            approval: Approval::Forced,
             emergency,
-            reason: String::new(),
+            reason: "a test".to_owned(),
             mode: Mode::Commit,
         }
     }

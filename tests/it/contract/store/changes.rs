@@ -81,14 +81,14 @@ type Step<'a> = Box<dyn Fn(&KeySet) -> KeySet + 'a>;
 
 pub(crate) async fn the_operations_of_a_key_set_go_through_one_after_the_other(bed: &impl Bed) {
     let store = bed.open().await;
-    let forced = Approval::Forced { reason: "drill".to_owned() };
+    let forced = Approval::Forced;
     let mut set = with_two_keys(&*store, "default").await;
     let fresh = |set: &KeySet, number| key(set, number, next());
     let mut steps: Vec<Step> = vec![
-        Box::new(|set| set.rotate(at(20), &forced, Some(fresh(set, 3))).unwrap()),
+        Box::new(|set| set.rotate(at(20), forced, Some(fresh(set, 3))).unwrap()),
         Box::new(|set| set.roll_back(at(21)).unwrap()),
         Box::new(|set| KeySet { rotation_hold: Hold::Off, ..set.clone() }),
-        Box::new(|set| set.rotate(at(22), &forced, Some(fresh(set, 4))).unwrap()),
+        Box::new(|set| set.rotate(at(22), forced, Some(fresh(set, 4))).unwrap()),
         Box::new(|set| {
             set.with_policy(Policy {
                 max_token_ttl: Duration::from_secs(1_000_000),
@@ -96,16 +96,15 @@ pub(crate) async fn the_operations_of_a_key_set_go_through_one_after_the_other(b
             })
         }),
     ];
-    let revoke = |emergency, at, forced: &Approval| {
-        let forced = forced.clone();
+    let revoke = |emergency, at| {
         move |set: &KeySet| {
             let current = set.current().unwrap().kid;
-            set.revoke(at, current, emergency, &forced).unwrap().0
+            set.revoke(at, current, emergency, forced, "drill").unwrap().0
         }
     };
-    steps.push(Box::new(revoke(Emergency::Promote, at(23), &forced)));
+    steps.push(Box::new(revoke(Emergency::Promote, at(23))));
     steps.push(Box::new(|set| set.mend(at(24), Slot::Next, fresh(set, 5)).unwrap()));
-    steps.push(Box::new(revoke(Emergency::ReplaceNext, at(25), &forced)));
+    steps.push(Box::new(revoke(Emergency::ReplaceNext, at(25))));
     steps.push(Box::new(|set| set.mend(at(26), Slot::Current, fresh(set, 6)).unwrap()));
     steps.push(Box::new(|set| set.destroyed(at(27), kid(5)).unwrap()));
     let mut revision = set.revision;
@@ -345,7 +344,7 @@ pub(crate) async fn a_change_dropped_at_any_point_happens_whole_or_not_at_all(be
         let mut after = set
             .rotate(
                 at(20),
-                &Approval::Forced { reason: String::new() },
+                Approval::Forced,
                 Some(key(&set, 3 + u8::try_from(polls).unwrap(), next())),
             )
             .unwrap();
