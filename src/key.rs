@@ -16,8 +16,8 @@ mod state;
 pub use algorithm::{Algorithm, Curve, Digest, KeySpec, RsaBits, UnknownAlgorithm};
 pub use id::{BackendName, InvalidId, KeySetId, Kid, MaterialId};
 pub use key_set::{
-    Approval, Born, Emergency, Hold, InvalidIssuer, Issuer, Key, KeySet, Missing, Refusal,
-    Reservation, Service, Slot, Spared,
+    Approval, Born, Emergency, Hold, InvalidIssuer, Issuer, Key, KeySet, Missing, Place, Refusal,
+    Reservation, Service,
 };
 pub use plan::{Act, Step, plan, rotation_due};
 pub use policy::{InvalidPolicy, Policy, PublicationLimits, Retention};
@@ -44,6 +44,25 @@ pub fn earlier(at: Timestamp, span: Duration) -> Timestamp {
         .ok()
         .and_then(|span| at.checked_sub(span).ok())
         .unwrap_or(Timestamp::MIN)
+}
+
+/// The units in which people write how long something lasts, in milliseconds.
+pub const UNITS: [(&str, u64); 5] =
+    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+/// How long something lasts, as people write it, days the largest unit: `1h30m`, `90d`; `0s` for
+/// nothing. Fractions of a millisecond are left out.
+pub fn words(span: Duration) -> String {
+    let mut left = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    let mut text = String::new();
+    for (unit, scale) in UNITS {
+        let count = left / scale;
+        left %= scale;
+        if count > 0 {
+            text.push_str(&format!("{count}{unit}"));
+        }
+    }
+    if text.is_empty() { "0s".to_owned() } else { text }
 }
 
 /// How long after `now` the instant `at` comes; zero when it has passed.

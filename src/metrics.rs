@@ -102,7 +102,7 @@ struct ChangeLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DueLabels {
     key_set: String,
-    act: &'static str,
+    action: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -213,9 +213,9 @@ impl Metrics {
         self.0.key_changes.get_or_create(&labels).inc();
     }
 
-    /// Counts an attempt that failed at what was due, e.g. `rotate`.
-    pub fn due_failed(&self, key_set: &KeySetId, act: &'static str) {
-        let labels = DueLabels { key_set: key_set.as_str().to_owned(), act };
+    /// Counts an attempt that failed at what was due, e.g. `rotate` or `generate_next`.
+    pub fn due_failed(&self, key_set: &KeySetId, action: &'static str) {
+        let labels = DueLabels { key_set: key_set.as_str().to_owned(), action };
         self.0.due_failed.get_or_create(&labels).inc();
     }
 

@@ -1,17 +1,14 @@
 //! Durations as people write them: `90d`, `15m`, `1h30m`, `0s`.
 
+/// Spans are written as [`Span`] reads them.
+pub use crate::key::words;
+
+use crate::key::UNITS;
 use serde::de::{Deserialize, Deserializer, Error as _};
 use std::str::FromStr;
 use std::time::Duration;
 
-const UNITS: [(&str, u64); 6] = [
-    ("w", 7 * 24 * 3600 * 1000),
-    ("d", 24 * 3600 * 1000),
-    ("h", 3600 * 1000),
-    ("m", 60 * 1000),
-    ("s", 1000),
-    ("ms", 1),
-];
+const WEEK: (&str, u64) = ("w", 7 * 86_400_000);
 
 /// A duration in words: whole numbers with the units w, d, h, m, s and ms, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +43,8 @@ impl FromStr for Span {
         while !rest.is_empty() {
             let (number, after) = split(rest, |character| character.is_ascii_digit());
             let (unit, after) = split(after, |character| character.is_ascii_alphabetic());
-            let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit).ok_or(InvalidSpan)?;
+            let (_, scale) =
+                UNITS.iter().chain([&WEEK]).find(|(name, _)| *name == unit).ok_or(InvalidSpan)?;
             total = number
                 .parse::<u64>()
                 .ok()
@@ -63,24 +61,6 @@ impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
-}
-
-/// The duration as [`Span`] reads it, in the largest units that fit: `1h30m`; `0s` for none.
-/// Fractions of a millisecond are left out.
-pub fn words(duration: Duration) -> String {
-    let mut left = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    let mut text = String::new();
-    for (unit, scale) in UNITS.iter().skip(1) {
-        let count = left / scale;
-        left %= scale;
-        if count > 0 {
-            text.push_str(&format!("{count}{unit}"));
-        }
-    }
-    if text.is_empty() {
-        text.push_str("0s");
-    }
-    text
 }
 
 fn split(text: &str, of_it: impl Fn(char) -> bool) -> (&str, &str) {

@@ -55,7 +55,7 @@ impl Keys {
         let ((id, reason), request_id) = convert::serve(set, reason, request_id)?;
         about(&id);
         let context = self.context(call, request_id);
-        self.keyring.serve(context, id, service, reason).await
+        self.keyring.set_service(context, id, service, reason).await
     }
 
     fn list_key_sets(

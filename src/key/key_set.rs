@@ -6,7 +6,7 @@
 
 use super::{
     Algorithm, BackendName, History, KeySetId, KeySpec, Kid, MaterialId, Policy, PublicKey,
-    Retention, State, StateName, TransitionError, later, until,
+    Retention, State, StateName, TransitionError, later, until, words,
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,12 @@ pub enum Hold {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer(Arc<str>);
 
+impl Serialize for Issuer {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
 impl Issuer {
     /// The issuer as text.
     pub fn as_str(&self) -> &str {
@@ -157,7 +163,7 @@ impl FromStr for Issuer {
 pub struct InvalidIssuer;
 
 /// Whether guards that protect verifiers are to be overridden.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Approval {
     /// Every guard holds.
     Guarded,
@@ -166,7 +172,7 @@ pub enum Approval {
 }
 
 /// What Revoke does if the key is the current one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Emergency {
     /// It refuses.
     No,
@@ -178,7 +184,7 @@ pub enum Emergency {
 
 /// The two places that must never be empty for long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Slot {
+pub enum Place {
     /// The key that signs.
     Current,
     /// The key that will sign.
@@ -201,20 +207,11 @@ impl Missing {
     }
 }
 
-/// Whether a Revoke found anything left to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Spared {
-    /// The key was revoked already; nothing changes.
-    AlreadySo,
-    /// The key set changes.
-    Nothing,
-}
-
 /// Why an operation on a key set is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// Verifiers may not hold the next key yet.
-    #[error("the next key {kid} may not be known to all verifiers before {ready}; wait {}s, or force it with a reason", wait.as_secs() + 1)]
+    #[error("the next key {kid} may not be known to all verifiers before {ready}; wait {}, or force it with a reason", words(round_up(*wait)))]
     NextKeyNotPropagated {
         /// The next key.
         kid: Kid,
@@ -430,7 +427,7 @@ impl KeySet {
     }
 
     /// Revoke: withdraws one key, for `reason`, which may be empty. What is then missing makes the
-    /// set incomplete.
+    /// set incomplete. None: it was revoked already, and nothing changes.
     pub fn revoke(
         &self,
         now: Timestamp,
@@ -438,13 +435,13 @@ impl KeySet {
         emergency: Emergency,
         approval: Approval,
         reason: &str,
-    ) -> Result<(Self, Spared), Refusal> {
+    ) -> Result<Option<Self>, Refusal> {
         let key = self.key(&kid).ok_or(Refusal::KeyNotFound { kid })?;
         let revoked = |state: State, destroy_due| state.revoke(now, reason.to_owned(), destroy_due);
         let mut after = self.clone();
         after.undo = None;
         match key.state.name() {
-            StateName::Revoked => return Ok((self.clone(), Spared::AlreadySo)),
+            StateName::Revoked => return Ok(None),
             StateName::Destroyed | StateName::Pending => {
                 return Err(Refusal::KeyDestroyed { kid });
             }
@@ -469,21 +466,21 @@ impl KeySet {
         if after.current().is_none() && after.next().is_some() {
             after.step(StateName::Next, |state| state.activate(now, self.policy.max_token_ttl))?;
         }
-        Ok((after, Spared::Nothing))
+        Ok(Some(after))
     }
 
     /// Puts a freshly generated key where one is missing; refuses with the set's present state if
     /// nothing is.
-    pub fn mend(&self, now: Timestamp, slot: Slot, mut fresh: Key) -> Result<Self, Refusal> {
+    pub fn mend(&self, now: Timestamp, place: Place, mut fresh: Key) -> Result<Self, Refusal> {
         let missing = self.missing();
-        let wanted = match slot {
-            Slot::Current => missing.current,
-            Slot::Next => missing.next,
+        let wanted = match place {
+            Place::Current => missing.current,
+            Place::Next => missing.next,
         };
         if !wanted {
             return Err(Refusal::Changed { current: self.current().map(|key| key.kid) });
         }
-        if slot == Slot::Current {
+        if place == Place::Current {
             fresh.state = fresh.state.activate(now, self.policy.max_token_ttl)?;
         }
         let mut after = self.clone();
@@ -587,4 +584,9 @@ impl Key {
             _ => Ok(()),
         }
     }
+}
+
+/// In whole seconds, so that whoever waits that long has waited long enough.
+fn round_up(wait: Duration) -> Duration {
+    Duration::from_secs(wait.as_secs() + u64::from(wait.subsec_nanos() > 0))
 }

@@ -1,6 +1,6 @@
 //! What should happen next to a key set, and why: pure, so that it can be property-tested.
 
-use super::{Hold, KeySet, Kid, Service, Slot, State, later};
+use super::{Hold, KeySet, Kid, Place, Service, State, later};
 use jiff::Timestamp;
 
 /// One thing that is due.
@@ -18,7 +18,7 @@ pub struct Step {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Act {
     /// Generate a key for an empty place.
-    Generate(Slot),
+    Generate(Place),
     /// Rotate the key set.
     Rotate,
     /// Take a previous key out of the JWKS.
@@ -37,11 +37,11 @@ pub fn plan(now: Timestamp, set: &KeySet) -> Vec<Step> {
         let missing = set.missing();
         if missing.current {
             let why = "the key set has no current key";
-            steps.push(Step { act: Act::Generate(Slot::Current), why, due: now });
+            steps.push(Step { act: Act::Generate(Place::Current), why, due: now });
         }
         if missing.next {
             let why = "the key set has no next key";
-            steps.push(Step { act: Act::Generate(Slot::Next), why, due: now });
+            steps.push(Step { act: Act::Generate(Place::Next), why, due: now });
         }
         if let Some(due) = rotation_due(set).filter(|due| *due <= now)
             && !missing.any()

@@ -1,6 +1,6 @@
 //! How long things last in a key set: propagation, tokens, retention, rotation, destruction.
 
-use super::RsaBits;
+use super::{RsaBits, words};
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -77,6 +77,26 @@ impl Policy {
         }
     }
 
+    /// What differs in `after`, each in words: `max_token_ttl 24h to 2h`.
+    pub fn changes(&self, after: &Self) -> Vec<String> {
+        let span = |span: Option<Duration>| span.map_or_else(|| "unset".to_owned(), words);
+        let fields = |policy: &Self| {
+            [
+                ("propagation_delay", words(policy.propagation_delay)),
+                ("max_token_ttl", words(policy.max_token_ttl)),
+                ("retention", span(policy.retention)),
+                ("rotation_period", span(policy.rotation_period)),
+                ("destroy_after", words(policy.destroy_after)),
+                ("rsa_bits", policy.rsa_bits.bits().to_string()),
+            ]
+        };
+        let pairs = fields(self).into_iter().zip(fields(after));
+        let differing = pairs.filter(|((_, before), (_, after))| before != after);
+        differing
+            .map(|((name, before), (_, after))| format!("{name} {before} to {after}"))
+            .collect()
+    }
+
     /// The policy itself if it holds together, else everything that is wrong with it.
     pub fn checked(self, limits: &PublicationLimits) -> Result<Self, Vec<InvalidPolicy>> {
         let mut wrong = Vec::new();
@@ -133,8 +153,4 @@ pub struct InvalidPolicy {
     pub field: &'static str,
     /// What would be right.
     pub why: String,
-}
-
-fn words(span: Duration) -> String {
-    format!("{}s", span.as_secs())
 }

@@ -9,7 +9,8 @@ use std::sync::Arc;
 pub struct Changed {
     /// The key set as it now stands, or in a dry run would stand.
     pub key_set: Arc<KeySet>,
-    /// The key that the change was about: Revoke's; Rotate's old current; none otherwise.
+    /// The key that the change was about: the one that Revoke withdrew, or that stopped signing by
+    /// Rotate or Rollback; none otherwise.
     pub subject: Option<Arc<Key>>,
     /// Whether this is the first answer to a repeated request.
     pub replayed: bool,

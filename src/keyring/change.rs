@@ -51,7 +51,7 @@ impl Keyring {
             self.reload().await?;
         }
         for _ in 0..ATTEMPTS_MAX {
-            let (before, now) = (self.stored_line(id)?, self.now());
+            let (before, now) = (self.set_even_deleted(id)?, self.now());
             let decision = match decide(&before, now)? {
                 Verdict::Change(decision) => decision,
                 Verdict::AlreadySo(kid) => return Ok(told(before, kid, Vec::new())),
@@ -65,7 +65,7 @@ impl Keyring {
                 Err(error) => return Err(error),
             }
         }
-        let current = self.stored_line(id)?.current().map(|key| key.kid);
+        let current = self.set_even_deleted(id)?.current().map(|key| key.kid);
         Err(Refusal::Changed { current }.into())
     }
 
@@ -130,7 +130,7 @@ impl Keyring {
                 let set = self.publish(after);
                 self.0.parts.metrics.changed(&set.id, action);
                 tracing::info!(
-                    key_set = %set.id, action = action.as_str(), caller = job.caller, request_id = job.request,
+                    key_set = %set.id, action = action.as_str(), caller = job.caller, request = job.request,
                     kid = subject.map(tracing::field::display), revision, "key set changed"
                 );
                 Ok(set)
@@ -185,7 +185,7 @@ impl Keyring {
     }
 
     /// The key set as it stands, deleted ones included: their material is still to be destroyed.
-    fn stored_line(&self, id: &KeySetId) -> Result<Arc<KeySet>, Error> {
+    fn set_even_deleted(&self, id: &KeySetId) -> Result<Arc<KeySet>, Error> {
         let snapshot = self.0.snapshot.load();
         let line = snapshot.lines.get(id).map(|line| Arc::clone(&line.set));
         line.ok_or_else(|| Error::KeySetNotFound { id: id.to_string() })

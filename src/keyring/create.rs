@@ -1,7 +1,7 @@
 //! CreateKeySet: two keys, `current` and `next`, and then the set that has them.
 
 use super::change::Entry;
-use super::generate::{Fresh, Line};
+use super::generate::{Brief, Fresh};
 use super::repeat::{Asked, Job};
 use super::{Barrier, Changed, Context, Create, Error, InvalidField, Keyring};
 use crate::audit::Action;
@@ -14,10 +14,7 @@ impl Keyring {
     pub async fn create(&self, context: Context, create: Create) -> Result<Changed, Error> {
         let create = self.checked(create)?;
         let id = create.id.clone();
-        let policy = format!("{:?}", create.policy);
-        let backend = create.backend.as_ref().map_or("", BackendName::as_str);
-        let rest = [create.algorithm.name(), backend, create.issuer.as_str(), &policy];
-        let asked = Asked::new("create", &id, &rest);
+        let asked = Asked::new("create", &id, &create)?;
         self.once(context, &id, asked, move |ring, job| async move {
             ring.create_once(&job, create).await
         })
@@ -28,7 +25,7 @@ impl Keyring {
         let _turn = self.0.generating.lock(&create.id).await;
         self.free(&create)?;
         let name = self.backend_for(create.backend.as_ref())?;
-        let line = || Line {
+        let brief = || Brief {
             id: &create.id,
             algorithm: create.algorithm,
             issuer: &create.issuer,
@@ -36,10 +33,10 @@ impl Keyring {
             policy: &create.policy,
         };
         self.supported(&name, &create).await?;
-        let (set_up, line) = (&create, &line);
-        self.generate_and(line(), |current| async move {
-            let place = |next| self.place(job, set_up, current, next);
-            self.generate_and(line(), place).await
+        let (create, brief) = (&create, &brief);
+        self.generate_and(brief(), |current| async move {
+            let place = |next| self.place(job, create, current, next);
+            self.generate_and(brief(), place).await
         })
         .await
     }

@@ -12,13 +12,14 @@ use crate::key::{
 use crate::x509::certificate::Draft;
 use jiff::Timestamp;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a new key's certificate may take to be signed.
 const CERTIFY_MAX: Duration = Duration::from_secs(30);
 
-/// A key set's line, as far as generation has to know it.
-pub(super) struct Line<'a> {
+/// What generation has to know of a key set, which may not exist yet.
+pub(super) struct Brief<'a> {
     pub(super) id: &'a KeySetId,
     pub(super) algorithm: Algorithm,
     pub(super) issuer: &'a Issuer,
@@ -26,7 +27,7 @@ pub(super) struct Line<'a> {
     pub(super) policy: &'a Policy,
 }
 
-impl<'a> From<&'a KeySet> for Line<'a> {
+impl<'a> From<&'a KeySet> for Brief<'a> {
     fn from(set: &'a KeySet) -> Self {
         let KeySet { id, algorithm, issuer, backend, policy, .. } = set;
         Self { id, algorithm: *algorithm, issuer, backend, policy }
@@ -48,18 +49,18 @@ impl Fresh {
 }
 
 impl Keyring {
-    /// Generates a key for `line`. If that fails, nothing is left of it.
-    pub(super) async fn generate(&self, line: Line<'_>) -> Result<Fresh, Error> {
+    /// Generates a key for `brief`. If that fails, nothing is left of it.
+    pub(super) async fn generate(&self, brief: Brief<'_>) -> Result<Fresh, Error> {
         let reservation = Reservation {
             material: MaterialId::from_bytes(random()?),
-            key_set: line.id.clone(),
-            algorithm: line.algorithm,
-            spec: line.algorithm.key_spec(line.policy.rsa_bits),
-            backend: line.backend.clone(),
+            key_set: brief.id.clone(),
+            algorithm: brief.algorithm,
+            spec: brief.algorithm.key_spec(brief.policy.rsa_bits),
+            backend: brief.backend.clone(),
             reserved: self.now(),
         };
         self.store().reserve(&reservation).await.map_err(Error::Store)?;
-        match self.bear(&reservation, line.issuer).await {
+        match self.bear(&reservation, brief.issuer).await {
             Ok(born) => Ok(Fresh { reservation, born }),
             Err(error) => {
                 self.discard(&reservation).await;
@@ -71,13 +72,13 @@ impl Keyring {
     /// Generates a key and hands it to `place`; if that does not publish it, nothing is left of it.
     pub(super) async fn generate_and<T, Fut>(
         &self,
-        line: Line<'_>,
+        brief: Brief<'_>,
         place: impl FnOnce(Fresh) -> Fut,
     ) -> Result<T, Error>
     where
         Fut: Future<Output = Result<T, Error>>,
     {
-        let fresh = self.generate(line).await?;
+        let fresh = self.generate(brief).await?;
         let reservation = fresh.reservation.clone();
         let placed = place(fresh).await;
         match &placed {
@@ -97,9 +98,15 @@ impl Keyring {
             self.finish_off(reservation).await
         };
         if let Err(error) = outcome.await {
-            tracing::warn!(%material, key_set = %reservation.key_set, %error, "material that is not wanted could not be destroyed yet");
-            self.0.leftovers.store(true, std::sync::atomic::Ordering::Release);
+            self.left_over(reservation, &error);
         }
+    }
+
+    /// Takes note of material that is still to be destroyed.
+    pub(super) fn left_over(&self, reservation: &Reservation, error: &Error) {
+        let Reservation { material, key_set, .. } = reservation;
+        tracing::warn!(%material, %key_set, %error, "material that is not wanted could not be destroyed yet; it is tried again");
+        self.0.leftovers.store(true, Ordering::Release);
     }
 
     /// Destroys material that the store has marked, and removes the mark.

@@ -47,11 +47,7 @@ impl Keyring {
     async fn sweep(&self, marked: impl Iterator<Item = &Reservation>) {
         for reservation in marked {
             if let Err(error) = self.finish_off(reservation).await {
-                tracing::warn!(
-                    material = %reservation.material, key_set = %reservation.key_set, %error,
-                    "material that is not wanted could not be destroyed yet"
-                );
-                self.0.leftovers.store(true, std::sync::atomic::Ordering::Release);
+                self.left_over(reservation, &error);
             }
         }
     }

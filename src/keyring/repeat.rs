@@ -167,14 +167,12 @@ impl Keyring {
 pub(super) struct Asked([u8; 32]);
 
 impl Asked {
-    /// SHA-256 over the verb, the key set and the rest, each led by its length, so that no two
-    /// requests look alike.
-    pub(super) fn new(verb: &str, id: &KeySetId, rest: &[&str]) -> Self {
-        let mut hash = Sha256::new();
-        for part in [verb, id.as_str()].iter().chain(rest) {
-            hash.update((part.len() as u64).to_be_bytes());
-            hash.update(part);
-        }
-        Self(hash.finalize().into())
+    /// SHA-256 over the verb, the key set and the request as JSON. The names in that JSON are kept
+    /// from one version to the next, and a field that is added later is left out where it is not
+    /// set, so that a repeat is known again after an upgrade.
+    pub(super) fn new(verb: &str, id: &KeySetId, request: &impl Serialize) -> Result<Self, Error> {
+        let asked = serde_json::to_vec(&(verb, id, request));
+        let asked = asked.map_err(|error| Error::Fault(error.to_string()))?;
+        Ok(Self(Sha256::digest(asked).into()))
     }
 }

@@ -5,6 +5,7 @@ use crate::key::{
     Algorithm, Approval, BackendName, Emergency, Hold, Issuer, KeySetId, Kid, Policy, RsaBits,
 };
 use bytes::Bytes;
+use serde::Serialize;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -51,7 +52,7 @@ impl FromStr for RequestId {
 pub struct InvalidRequestId;
 
 /// Whether a change is to be made or only thought out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub enum Mode {
     /// Make it.
     Commit,
@@ -60,7 +61,7 @@ pub enum Mode {
 }
 
 /// What CreateKeySet is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Create {
     /// Its name.
     pub id: KeySetId,
@@ -75,7 +76,7 @@ pub struct Create {
 }
 
 /// What UpdateKeySet is asked.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Update {
     /// Changes to the policy, field by field; the whole is checked here.
     pub policy: PolicyUpdate,
@@ -89,7 +90,7 @@ pub struct Update {
 
 /// The fields of a policy that are to change. An outer none leaves a field as it is; an inner none
 /// clears it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct PolicyUpdate {
     /// See [`Policy::propagation_delay`].
     pub propagation_delay: Option<Duration>,
@@ -106,7 +107,7 @@ pub struct PolicyUpdate {
 }
 
 /// What Rotate is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rotate {
     /// The key set.
     pub key_set: KeySetId,
@@ -121,7 +122,7 @@ pub struct Rotate {
 }
 
 /// What Revoke is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Revoke {
     /// The key set.
     pub key_set: KeySetId,
@@ -138,7 +139,7 @@ pub struct Revoke {
 }
 
 /// What Rollback is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Rollback {
     /// The key set.
     pub key_set: KeySetId,

@@ -6,7 +6,7 @@ use super::repeat::Asked;
 use super::rotate::caches_at_risk;
 use super::{Changed, Context, Error, Keyring, Mode, Revoke};
 use crate::audit::Action;
-use crate::key::{Emergency, KeySet, Kid, Refusal, Spared, StateName};
+use crate::key::{Emergency, KeySet, Kid, PublicationLimits, Refusal, StateName};
 use jiff::Timestamp;
 
 impl Keyring {
@@ -17,11 +17,10 @@ impl Keyring {
         if revoke.mode == Mode::DryRun {
             context.request_id = None;
         }
-        let kid = revoke.kid.to_string();
-        let approval = format!("{:?} {:?}", revoke.approval, revoke.emergency);
-        let asked = Asked::new("revoke", &id, &[&kid, &approval, &revoke.reason]);
+        let asked = Asked::new("revoke", &id, &revoke)?;
         self.once(context, &id, asked, move |ring, job| async move {
-            let decide = |set: &KeySet, now| revoke.decide(set, now);
+            let limits = ring.0.parts.limits;
+            let decide = |set: &KeySet, now| revoke.decide(set, now, &limits);
             ring.not_destroyed(&revoke).await?;
             let before = ring.key_set(&revoke.key_set)?;
             let changed =
@@ -59,15 +58,17 @@ impl Keyring {
 }
 
 impl Revoke {
-    fn decide(&self, set: &KeySet, now: Timestamp) -> Result<Verdict, Error> {
-        let (after, spared) =
-            set.revoke(now, self.kid, self.emergency, self.approval, &self.reason)?;
-        if spared == Spared::AlreadySo {
-            return Ok(Verdict::AlreadySo(Some(self.kid)));
-        }
+    fn decide(
+        &self,
+        set: &KeySet,
+        now: Timestamp,
+        limits: &PublicationLimits,
+    ) -> Result<Verdict, Error> {
+        let after = set.revoke(now, self.kid, self.emergency, self.approval, &self.reason)?;
+        let Some(after) = after else { return Ok(Verdict::AlreadySo(Some(self.kid))) };
         let promoted =
             set.next().filter(|next| after.current().map(|key| key.kid) == Some(next.kid));
-        let caches_at_risk = caches_at_risk(now, promoted.map(|key| &key.state));
+        let caches_at_risk = caches_at_risk(now, promoted.map(|key| &key.state), limits);
         let reason = self.reason.clone();
         let detail = match (self.emergency, promoted) {
             (Emergency::No, _) => String::new(),

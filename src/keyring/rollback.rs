@@ -19,8 +19,7 @@ impl Keyring {
         if rollback.mode == Mode::DryRun {
             context.request_id = None;
         }
-        let expected = rollback.expected_current.map(|kid| kid.to_string()).unwrap_or_default();
-        let asked = Asked::new("rollback", &id, &[&expected, &rollback.reason]);
+        let asked = Asked::new("rollback", &id, &rollback)?;
         self.once(context, &id, asked, move |ring, job| async move {
             let decide = |set: &KeySet, now| rollback.decide(set, now);
             ring.change_or_preview(&rollback.key_set, &job, rollback.mode, decide).await

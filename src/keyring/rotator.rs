@@ -5,12 +5,12 @@
 //! use. What fails is tried again after a pause that doubles, and is loud every time.
 
 use super::change::{Decision, Entry, Verdict};
-use super::generate::Line;
+use super::generate::Brief;
 use super::repeat::Job;
 use super::snapshot::key_ref;
 use super::{Error, Keyring, Mode, Rotate, locked};
 use crate::audit::Action;
-use crate::key::{Act, Approval, KeySet, KeySetId, Kid, Refusal, Slot, Step, later, plan};
+use crate::key::{Act, Approval, KeySet, KeySetId, Kid, Place, Refusal, Step, later, plan};
 use crate::store;
 use jiff::Timestamp;
 use std::collections::HashMap;
@@ -76,7 +76,7 @@ impl Keyring {
                 locked(&self.0.backoff).steps.insert(name, (until, pause));
                 self.0.parts.metrics.due_failed(&set.id, step.act.name());
                 tracing::error!(
-                    key_set = %set.id, act = step.act.name(), why = step.why, due = %step.due, %error,
+                    key_set = %set.id, action = step.act.name(), why = step.why, due = %step.due, %error,
                     retry_in_ms = u64::try_from(pause.as_millis()).unwrap_or(u64::MAX),
                     "what is due could not be done"
                 );
@@ -86,7 +86,7 @@ impl Keyring {
 
     async fn take(&self, set: &KeySet, step: &Step) -> Result<(), Error> {
         match &step.act {
-            Act::Generate(slot) => self.mend(&set.id, *slot, step.why).await,
+            Act::Generate(place) => self.mend(&set.id, *place, step.why).await,
             Act::Rotate => self.rotate_by_clock(set, step.why).await,
             Act::Retire(kid) => {
                 let (kid, why) = (*kid, step.why);
@@ -98,23 +98,23 @@ impl Keyring {
     }
 
     /// Generates what a key set lacks.
-    async fn mend(&self, id: &KeySetId, slot: Slot, why: &'static str) -> Result<(), Error> {
+    async fn mend(&self, id: &KeySetId, place: Place, why: &'static str) -> Result<(), Error> {
         let _turn = self.0.generating.lock(id).await;
         let set = self.key_set(id)?;
         let missing = set.missing();
-        let wanted = match slot {
-            Slot::Current => missing.current,
-            Slot::Next => missing.next,
+        let wanted = match place {
+            Place::Current => missing.current,
+            Place::Next => missing.next,
         };
         if !wanted {
             return Ok(());
         }
         let job = Job::by_clock();
-        self.generate_and(Line::from(&*set), |fresh| async move {
+        self.generate_and(Brief::from(&*set), |fresh| async move {
             let decide = |set: &KeySet, now| {
                 let fresh = fresh.publish(now, &set.policy);
                 let kid = fresh.kid;
-                Ok(clockwork(set.mend(now, slot, fresh)?, kid, Action::Mend, why))
+                Ok(clockwork(set.mend(now, place, fresh)?, kid, Action::Mend, why))
             };
             self.change(id, &job, decide).await.map(drop)
         })
@@ -129,7 +129,7 @@ impl Keyring {
             reason: why.to_owned(),
             mode: Mode::Commit,
         };
-        self.rotate_once(&Job::by_clock(), &rotate, "automatic").await.map(drop)
+        self.rotate_once(&Job::by_clock(), &rotate).await.map(drop)
     }
 
     /// The material first, then the record of it: a crash in between destroys once more, which is
@@ -195,8 +195,8 @@ impl Keyring {
 impl Act {
     const fn name(&self) -> &'static str {
         match self {
-            Self::Generate(Slot::Current) => "generate current",
-            Self::Generate(Slot::Next) => "generate next",
+            Self::Generate(Place::Current) => "generate_current",
+            Self::Generate(Place::Next) => "generate_next",
             Self::Rotate => "rotate",
             Self::Retire(_) => "retire",
             Self::Destroy(_) => "destroy",

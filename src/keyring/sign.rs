@@ -31,15 +31,25 @@ impl Keyring {
         deadline: Instant,
         prepare: impl Fn(&Line, &Signer) -> Result<(Input, T), Error>,
     ) -> Result<(Signed, T), Error> {
+        let algorithm = self.line(id)?.set.algorithm;
+        let began = Instant::now();
+        let outcome = self.try_with_current(id, expected, deadline, prepare).await;
+        self.0.parts.metrics.signed(id, algorithm, counted(&outcome), began.elapsed());
+        outcome
+    }
+
+    async fn try_with_current<T>(
+        &self,
+        id: &KeySetId,
+        expected: Option<Kid>,
+        deadline: Instant,
+        prepare: impl Fn(&Line, &Signer) -> Result<(Input, T), Error>,
+    ) -> Result<(Signed, T), Error> {
         for _ in 0..ATTEMPTS_MAX {
             let line = self.line(id)?;
             let signer = line.ready(expected)?;
             let (input, prepared) = prepare(&line, signer)?;
-            let began = Instant::now();
-            let signed = signer.sign(input, deadline).await;
-            let metrics = &self.0.parts.metrics;
-            metrics.signed(id, signer.algorithm, outcome(&signed), began.elapsed());
-            let signature = signed?;
+            let signature = signer.sign(input, deadline).await?;
             if self.still_signs(id, signer.kid) {
                 let (kid, algorithm) = (signer.kid, signer.algorithm);
                 return Ok((Signed { signature, kid, algorithm }, prepared));
@@ -49,7 +59,9 @@ impl Keyring {
         Err(Refusal::Changed { current }.into())
     }
 
-    fn still_signs(&self, id: &KeySetId, kid: Kid) -> bool {
+    /// Whether `kid` is still the key that signs for this key set: whoever keeps a signature waiting
+    /// before it is handed to the transport asks again at that instant.
+    pub fn still_signs(&self, id: &KeySetId, kid: Kid) -> bool {
         self.line(id).is_ok_and(|line| line.ready(Some(kid)).is_ok())
     }
 }
@@ -93,14 +105,17 @@ impl Signer {
     }
 }
 
-const fn outcome<T>(signed: &Result<T, Error>) -> Outcome {
-    match signed {
+const fn counted<T>(outcome: &Result<T, Error>) -> Outcome {
+    match outcome {
         Ok(_) => Outcome::Released,
         Err(Error::DeadlineExceeded { .. }) => Outcome::Late,
         Err(Error::Backend { source, .. }) if matches!(source.kind, backend::Kind::Throttled) => {
             Outcome::Overloaded
         }
-        Err(_) => Outcome::Failed,
+        Err(Error::Backend { .. } | Error::Fault(_) | Error::NoCurrentKey { .. }) => {
+            Outcome::Failed
+        }
+        Err(_) => Outcome::Refused,
     }
 }
 

@@ -4,7 +4,7 @@ use super::change::{Decision, Entry, Verdict};
 use super::repeat::Asked;
 use super::{Changed, Context, Error, InvalidField, Keyring, PolicyUpdate, Update};
 use crate::audit::Action;
-use crate::key::{KeySet, KeySetId, Policy, Refusal, Service};
+use crate::key::{Hold, KeySet, KeySetId, Policy, Refusal, Service};
 use jiff::Timestamp;
 
 impl Keyring {
@@ -16,8 +16,7 @@ impl Keyring {
         update: Update,
     ) -> Result<Changed, Error> {
         self.key_set(&id)?;
-        let wanted = format!("{:?} {:?} {:?}", update.policy, update.rotation_hold, update.etag);
-        let asked = Asked::new("update", &id, &[&wanted, &update.reason]);
+        let asked = Asked::new("update", &id, &update)?;
         let key_set = id.clone();
         self.once(context, &id, asked, move |ring, job| async move {
             let decide = |set: &KeySet, _now: Timestamp| ring.updated(set, &update);
@@ -27,7 +26,7 @@ impl Keyring {
     }
 
     /// Enables, disables or deletes. Deleting needs a disabled key set without published keys.
-    pub async fn serve(
+    pub async fn set_service(
         &self,
         context: Context,
         id: KeySetId,
@@ -41,7 +40,7 @@ impl Keyring {
             Service::Deleted => Action::Delete,
         };
         let key_set = id.clone();
-        let asked = Asked::new(verb.as_str(), &id, &[&reason]);
+        let asked = Asked::new(verb.as_str(), &id, &reason)?;
         self.once(context, &id, asked, move |ring, job| async move {
             let decide = |set: &KeySet, _now: Timestamp| {
                 if set.service == service {
@@ -72,7 +71,13 @@ impl Keyring {
         if after == *set {
             return Ok(Verdict::AlreadySo(None));
         }
-        let detail = format!("{:?}; rotation hold {:?}", after.policy, after.rotation_hold);
+        let mut changes = set.policy.changes(&after.policy);
+        if after.rotation_hold != set.rotation_hold {
+            let hold = |hold| if hold == Hold::On { "on" } else { "off" };
+            let (before, after) = (hold(set.rotation_hold), hold(after.rotation_hold));
+            changes.push(format!("rotation_hold {before} to {after}"));
+        }
+        let detail = changes.join("; ");
         Ok(change(after, Action::Update, update.reason.clone(), detail))
     }
 }

@@ -283,8 +283,9 @@ async fn a_key_set_is_deleted_only_once_it_is_disabled_and_its_keys_are_withdraw
     let world = World::new().await;
     let life = world.life().await;
     life.create().await.unwrap();
-    let serve =
-        |service| life.ring.serve(context(None), life.id.clone(), service, "the end".to_owned());
+    let serve = |service| {
+        life.ring.set_service(context(None), life.id.clone(), service, "the end".to_owned())
+    };
     let refused = serve(Service::Deleted).await;
     assert!(matches!(refused, Err(Error::Refused(Refusal::StillEnabled))), "{refused:?}");
     serve(Service::Disabled).await.unwrap();

@@ -7,7 +7,7 @@ use crate::harness::store::{
 };
 use signkeep::audit::Action;
 use signkeep::key::{
-    Algorithm, Approval, Emergency, Hold, Key, KeySet, Policy, RsaBits, Service, Slot, State,
+    Algorithm, Approval, Emergency, Hold, Key, KeySet, Place, Policy, RsaBits, Service, State,
     StateName,
 };
 use signkeep::store::{Kind, Store};
@@ -99,13 +99,13 @@ pub(crate) async fn the_operations_of_a_key_set_go_through_one_after_the_other(b
     let revoke = |emergency, at| {
         move |set: &KeySet| {
             let current = set.current().unwrap().kid;
-            set.revoke(at, current, emergency, forced, "drill").unwrap().0
+            set.revoke(at, current, emergency, forced, "drill").unwrap().unwrap()
         }
     };
     steps.push(Box::new(revoke(Emergency::Promote, at(23))));
-    steps.push(Box::new(|set| set.mend(at(24), Slot::Next, fresh(set, 5)).unwrap()));
+    steps.push(Box::new(|set| set.mend(at(24), Place::Next, fresh(set, 5)).unwrap()));
     steps.push(Box::new(revoke(Emergency::ReplaceNext, at(25))));
-    steps.push(Box::new(|set| set.mend(at(26), Slot::Current, fresh(set, 6)).unwrap()));
+    steps.push(Box::new(|set| set.mend(at(26), Place::Current, fresh(set, 6)).unwrap()));
     steps.push(Box::new(|set| set.destroyed(at(27), kid(5)).unwrap()));
     let mut revision = set.revision;
     for step in steps {
