@@ -10,6 +10,7 @@ pub mod jws;
 pub mod signature;
 pub mod spki;
 pub mod thumbprint;
+pub mod verify;
 
 pub use jwk::{Jwk, JwkSet};
 

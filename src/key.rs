@@ -17,7 +17,7 @@ pub use algorithm::{Algorithm, Curve, Digest, KeySpec, RsaBits, UnknownAlgorithm
 pub use id::{BackendName, InvalidId, KeySetId, Kid, MaterialId};
 pub use key_set::{
     Approval, Born, Emergency, Hold, InvalidIssuer, Issuer, Key, KeySet, Missing, Place, Refusal,
-    Reservation, Service,
+    Reservation, Service, Undo,
 };
 pub use plan::{Act, Step, plan, rotation_due};
 pub use policy::{InvalidPolicy, Policy, PublicationLimits, Retention};

@@ -13,6 +13,7 @@
 mod answer;
 mod change;
 mod create;
+mod doubt;
 mod error;
 mod generate;
 mod list;
@@ -30,30 +31,32 @@ mod update;
 mod watch;
 
 pub use answer::{Barrier, Changed, Cursor, Event, Jwt, Page, Signed};
-pub use error::{Error, InvalidField};
-pub use recover::Unexplained;
+pub use error::{Error, InvalidField, OpenError};
+pub use recover::{Absent, Survey, Unexplained};
 pub use request::{
     Context, Create, InvalidRequestId, Mode, PolicyUpdate, RequestId, Revoke, Rollback, Rotate,
     Sign, SignJwt, Update,
 };
-pub use rotator::Backoff;
 pub use watch::{WatchEnd, Watcher};
 
 use crate::backend::{self, Backend};
 use crate::clock::Clock;
-use crate::key::{BackendName, KeySetId, PublicationLimits};
+use crate::key::{BackendName, KeySet, KeySetId, PublicationLimits, Reservation, Service};
 use crate::metrics::Metrics;
-use crate::store::{self, RequestKey, Store};
+use crate::store::{RequestKey, Store};
 use arc_swap::ArcSwap;
+use doubt::Doubt;
 use jiff::Timestamp;
+use rotator::Backoff;
 use snapshot::Snapshot;
-use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use tokio::sync::{Notify, Semaphore, broadcast};
 
-/// Changes that may be under way at once, waiting ones included.
-const CHANGES_MAX: usize = 256;
+/// Changes that generate keys and may be under way at once, waiting ones included.
+const GENERATIONS_MAX: u32 = 64;
+/// Other changes that may be, likewise.
+const CHANGES_MAX: u32 = 256;
 /// Changes that a watcher may fall behind before it is cut off.
 const EVENTS_BEHIND_MAX: usize = 1024;
 
@@ -81,7 +84,9 @@ struct Inner {
     /// Held from reading the state that a change is decided on until its snapshot is published, so
     /// that revisions are published in order.
     changing: tokio::sync::Mutex<()>,
-    /// Bounds the changes that wait.
+    /// Bounds the changes that generate keys and wait.
+    generations: Arc<Semaphore>,
+    /// Bounds the other changes that wait.
     changes: Arc<Semaphore>,
     /// One generation at a time for each key set.
     generating: Locks<KeySetId>,
@@ -90,33 +95,40 @@ struct Inner {
     events: broadcast::Sender<Event>,
     /// Wakes the rotator.
     wake: Notify,
-    /// A commit may have been carried out without our knowing: read the store again.
-    doubtful: AtomicBool,
-    /// Material that is not wanted could not be destroyed yet.
-    leftovers: AtomicBool,
+    doubt: Doubt,
+    /// Material that is not wanted any more and may not be marked yet.
+    unwanted: Mutex<Vec<Reservation>>,
     backoff: Mutex<Backoff>,
+    /// Unexplained objects that have been reported.
+    reported: Mutex<HashSet<(BackendName, String)>>,
+    /// Keys whose material was not in their backend when last looked for.
+    absent: Mutex<Vec<Absent>>,
 }
 
 impl Keyring {
-    /// Reads the store, ends what a crash left half-done as far as the backends are there, and is
-    /// ready to serve. What a backend that is out keeps from being ended is ended by the rotator.
-    pub async fn open(parts: Parts) -> Result<Self, store::Error> {
+    /// Reads the store, marks what a crash left half-done, and is ready to serve; the rotator ends
+    /// what is marked as soon as the backends are there.
+    pub async fn open(parts: Parts) -> Result<Self, OpenError> {
         let image = parts.store.load().await?;
+        propagates(&image.key_sets, &parts.limits)?;
         let snapshot = Snapshot::new(image.revision, image.key_sets, &parts.backends);
         let ring = Self(Arc::new(Inner {
             parts,
             snapshot: ArcSwap::from_pointee(snapshot),
             changing: tokio::sync::Mutex::default(),
-            changes: Arc::new(Semaphore::new(CHANGES_MAX)),
+            generations: Arc::new(Semaphore::new(GENERATIONS_MAX as usize)),
+            changes: Arc::new(Semaphore::new(CHANGES_MAX as usize)),
             generating: Locks::default(),
             repeating: Locks::default(),
             events: broadcast::Sender::new(EVENTS_BEHIND_MAX),
             wake: Notify::new(),
-            doubtful: AtomicBool::new(false),
-            leftovers: AtomicBool::new(false),
+            doubt: Doubt::default(),
+            unwanted: Mutex::default(),
             backoff: Mutex::default(),
+            reported: Mutex::default(),
+            absent: Mutex::default(),
         }));
-        ring.recover(image.reserved, image.abandoned).await?;
+        ring.recover(image.reserved).await?;
         Ok(ring)
     }
 
@@ -140,9 +152,25 @@ impl Keyring {
         })
     }
 
-    fn doubt(&self) {
-        self.0.doubtful.store(true, Ordering::Release);
-        self.0.wake.notify_one();
+    /// Resolves once no change that a caller asked for is under way any more.
+    pub async fn settled(&self) {
+        let generations = self.0.generations.acquire_many(GENERATIONS_MAX);
+        let changes = self.0.changes.acquire_many(CHANGES_MAX);
+        // Neither is ever closed.
+        let _ = tokio::join!(generations, changes);
+    }
+}
+
+/// Refuses a JWKS that may be kept for longer than a key set waits before its next key signs.
+fn propagates(key_sets: &[KeySet], limits: &PublicationLimits) -> Result<(), OpenError> {
+    let least = limits.propagation_delay_min();
+    let serving = key_sets.iter().filter(|set| set.service != Service::Deleted);
+    let short = serving.filter(|set| set.policy.propagation_delay < least);
+    let key_sets: Vec<_> = short.map(|set| set.id.clone()).collect();
+    if key_sets.is_empty() {
+        Ok(())
+    } else {
+        Err(OpenError::PropagationTooShort { key_sets, least })
     }
 }
 

@@ -36,6 +36,8 @@ struct Inner {
     key_changes: Family<ChangeLabels, Counter>,
     due_failed: Family<DueLabels, Counter>,
     incomplete_key_sets: Gauge,
+    unexplained_objects: Gauge,
+    absent_keys: Gauge,
     store_up: Gauge,
     backend_up: Family<BackendLabel, Gauge>,
     queue_depth: Family<BackendLabel, Gauge>,
@@ -162,6 +164,18 @@ impl Metrics {
                 "Key sets that lack a current or a next key",
                 Gauge::default(),
             ),
+            unexplained_objects: add(
+                registry,
+                "unexplained_objects",
+                "Objects in backends that the store does not know, when last looked for",
+                Gauge::default(),
+            ),
+            absent_keys: add(
+                registry,
+                "absent_keys",
+                "Keys that sign or will sign and were not in their backend when last looked for",
+                Gauge::default(),
+            ),
             store_up: add(registry, "store_up", "Whether the store answers", Gauge::default()),
             backend_up: add(
                 registry,
@@ -217,6 +231,16 @@ impl Metrics {
     pub fn due_failed(&self, key_set: &KeySetId, action: &'static str) {
         let labels = DueLabels { key_set: key_set.as_str().to_owned(), action };
         self.0.due_failed.get_or_create(&labels).inc();
+    }
+
+    /// Takes over how many objects in the backends the store cannot explain.
+    pub fn unexplained(&self, objects: usize) {
+        self.0.unexplained_objects.set(gauge(objects));
+    }
+
+    /// Takes over how many keys their backends do not hold.
+    pub fn absent(&self, keys: usize) {
+        self.0.absent_keys.set(gauge(keys));
     }
 
     /// Takes over what health knows of the store, the backends and incomplete key sets.

@@ -39,6 +39,9 @@ pub trait Store: Send + Sync + 'static {
     /// Writes down that material is about to be generated, before it is.
     async fn reserve(&self, reservation: &Reservation) -> Result<(), Error>;
 
+    /// At most `limit` reservations of `id` that are not marked, the oldest first.
+    async fn reserved(&self, id: &KeySetId, limit: u32) -> Result<Vec<Reservation>, Error>;
+
     /// Marks reserved material as not wanted: it may now be destroyed, and no change can publish
     /// it any more. Idempotent; material that has been published is left alone
     /// ([`Kind::Conflict`]).
@@ -55,6 +58,9 @@ pub trait Store: Send + Sync + 'static {
     async fn answer(&self, request: &RequestKey, since: Timestamp)
     -> Result<Option<Answer>, Error>;
 
+    /// Keeps an answer to a request that changed nothing.
+    async fn keep_answer(&self, answer: &Answer) -> Result<(), Error>;
+
     /// Drops answers given before `until`.
     async fn drop_answers(&self, until: Timestamp) -> Result<(), Error>;
 
@@ -67,6 +73,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Sets or, with none, removes that hash.
     async fn set_refused_pin(&self, token: &str, hash: Option<&str>) -> Result<(), Error>;
+
+    /// Returns once every commit that began before has landed or failed, whether or not its caller
+    /// still waits: what is read afterwards is not made untrue by one of them.
+    async fn settle(&self) -> Result<(), Error>;
 
     /// Whether it answers and can be written to.
     async fn probe(&self) -> Result<(), Error>;
@@ -124,6 +134,8 @@ pub struct Answer {
     pub time: Timestamp,
     /// What was answered, as the keyring writes it.
     pub body: String,
+    /// The revision that it was given at; a commit sets it to its own.
+    pub revision: u64,
 }
 
 /// What went wrong in a store, sorted by what the caller can do.

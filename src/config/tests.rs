@@ -225,7 +225,7 @@ fn a_policy_that_does_not_hold_together_is_refused_with_its_line() {
     let error = parse(&text).unwrap_err();
     assert_eq!(error.field, "key_sets.default.propagation_delay");
     assert_eq!(error.place, Place::Line(FILE.into(), 10));
-    assert!(error.what.contains("90s"), "{error}");
+    assert!(error.what.contains("1m30s"), "{error}");
 }
 
 #[test]

@@ -221,10 +221,13 @@ fn exists(id: &KeySetId, text: String) -> Status {
         .status()
 }
 
-fn late(text: &str, committed: bool) -> Status {
-    Told::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, text)
-        .with("committed", committed)
-        .status()
+fn late(text: &str, committed: Option<bool>) -> Status {
+    let told = Told::new(Code::DeadlineExceeded, Reason::DeadlineExceeded, text);
+    match committed {
+        Some(committed) => told.with("committed", committed),
+        None => told,
+    }
+    .status()
 }
 
 fn from_backend(name: &crate::key::BackendName, source: &backend::Error, request: &str) -> Status {
@@ -246,7 +249,7 @@ fn from_backend(name: &crate::key::BackendName, source: &backend::Error, request
             format!("backend {name} is out; try again later"),
             AFTER_OUTAGE,
         ),
-        backend::Kind::Late => late("the time ran out", false),
+        backend::Kind::Late => late("the time ran out", Some(false)),
         backend::Kind::NotFound | backend::Kind::Unsupported | backend::Kind::Inconsistent => {
             fault(request, &format!("backend {name}: {source}"))
         }

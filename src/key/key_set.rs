@@ -11,6 +11,7 @@ use super::{
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fmt;
+use std::net::Ipv6Addr;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,15 +33,23 @@ pub struct KeySet {
     pub service: Service,
     /// Whether promotion of `next` is held until an operator lifts that.
     pub rotation_hold: Hold,
-    /// The `next` that the last change of key state, a Rotate, put in; while it stands here,
-    /// Rollback can undo that Rotate.
-    pub undo: Option<Kid>,
+    /// The Rotate that Rollback would undo, if that was the last change of key state.
+    pub undo: Option<Undo>,
     /// The store's revision at its last change; the store sets it at commit.
     pub revision: u64,
     /// When it was created.
     pub created: Timestamp,
     /// Its keys, destroyed ones left out, in no particular order.
     pub keys: Vec<Arc<Key>>,
+}
+
+/// A Rotate that can be undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Undo {
+    /// The `next` that it put in.
+    pub made: Kid,
+    /// The key that it took out of signing.
+    pub reinstates: Kid,
 }
 
 /// One key pair: what is known of it outside the backend.
@@ -105,8 +114,8 @@ pub enum Hold {
     On,
 }
 
-/// The `iss` of a key set's tokens: a StringOrURI (RFC 7519 section 4.1.1), 1 to 512 characters,
-/// no control characters; a URI if it has a colon.
+/// The `iss` of a key set's tokens: a StringOrURI (RFC 7519 section 4.1.1), 1 to 512
+/// printable ASCII characters; if it has `://`, a URL with a host and without user or fragment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Issuer(Arc<str>);
 
@@ -147,18 +156,27 @@ impl FromStr for Issuer {
     type Err = InvalidIssuer;
 
     fn from_str(text: &str) -> Result<Self, InvalidIssuer> {
-        let plain = text.chars().all(|character| !character.is_control() && character != ' ');
+        let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
         let fits = (1..=512).contains(&text.len()) && plain;
         let issuer = Self(text.into());
-        let hosted = !text.contains("://") || !issuer.host().is_empty();
+        // What stands in a discovery document names a host, no user, and no part of a page.
+        let hosted =
+            !text.contains("://") || (!text.contains(['#', '@']) && is_host(issuer.host()));
         if fits && hosted { Ok(issuer) } else { Err(InvalidIssuer) }
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    match text.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok()),
+        None => !text.is_empty() && !text.contains(['[', ']']),
     }
 }
 
 /// A text that cannot be an `iss`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be a URL with a host, or a name, of 1 to 512 characters without spaces, e.g. https://issuer.example/"
+    "must be a URL with a host, or a name, of 1 to 512 ASCII characters without spaces, e.g. https://issuer.example/"
 )]
 pub struct InvalidIssuer;
 
@@ -225,7 +243,7 @@ pub enum Refusal {
     NextKeyMissing,
     /// A rollback has put rotation on hold.
     #[error(
-        "rotation is on hold since a rollback; lift the hold (UpdateKeySet rotation_hold) first"
+        "rotation is on hold since a rollback; lift the hold first (UpdateKeySet rotation_hold), or in an emergency revoke with replace_next"
     )]
     RotationHold,
     /// Tokens that the key signed may still be valid.
@@ -403,24 +421,23 @@ impl KeySet {
         let mut after = self.clone();
         after.step(StateName::Current, |state| state.rotate_out(now))?;
         after.step(StateName::Next, |state| state.activate(now, self.policy.max_token_ttl))?;
-        after.undo = fresh.as_ref().map(|key| key.kid).filter(|_| self.current().is_some());
+        after.undo = fresh
+            .as_ref()
+            .zip(self.current())
+            .map(|(fresh, current)| Undo { made: fresh.kid, reinstates: current.kid });
         after.keys.extend(fresh.map(Arc::new));
         Ok(after)
     }
 
     /// Rollback: undoes the Rotate that was the last change of key state, and holds rotation.
     pub fn roll_back(&self, now: Timestamp) -> Result<Self, Refusal> {
-        let undone = self.next().filter(|next| self.undo == Some(next.kid));
-        let reinstated = self.previous().first().map(|key| key.kid);
-        let (Some(undone), Some(reinstated)) = (undone, reinstated) else {
-            return Err(Refusal::NothingToRollBack);
-        };
+        let Undo { made, reinstates } = self.undo.ok_or(Refusal::NothingToRollBack)?;
         let destroy_due = later(now, self.policy.destroy_after);
         let delay = self.policy.propagation_delay;
         let mut after = self.clone();
-        after.step_key(undone.kid, |state| state.retire(now, destroy_due))?;
+        after.step_key(made, |state| state.retire(now, destroy_due))?;
         after.step(StateName::Current, |state| state.step_back(now, delay))?;
-        after.step_key(reinstated, |state| state.reinstate(now, self.policy.max_token_ttl))?;
+        after.step_key(reinstates, |state| state.reinstate(now, self.policy.max_token_ttl))?;
         after.rotation_hold = Hold::On;
         after.undo = None;
         Ok(after)
@@ -441,7 +458,11 @@ impl KeySet {
         let mut after = self.clone();
         after.undo = None;
         match key.state.name() {
-            StateName::Revoked => return Ok(None),
+            StateName::Revoked if emergency == Emergency::No => return Ok(None),
+            StateName::Revoked => {
+                after.step_key(kid, |state| state.hasten(now, reason))?;
+                return Ok((after != *self).then_some(after));
+            }
             StateName::Destroyed | StateName::Pending => {
                 return Err(Refusal::KeyDestroyed { kid });
             }

@@ -1,6 +1,6 @@
 //! What should happen next to a key set, and why: pure, so that it can be property-tested.
 
-use super::{Hold, KeySet, Kid, Place, Service, State, later};
+use super::{KeySet, Kid, Place, Service, State, later};
 use jiff::Timestamp;
 
 /// One thing that is due.
@@ -68,10 +68,11 @@ pub fn plan(now: Timestamp, set: &KeySet) -> Vec<Step> {
     steps
 }
 
-/// When `set` is next due to rotate by itself; none where nothing will do so.
+/// When `set` is next due to rotate by itself; none where it has no period. A hold does not change
+/// when that is: a rotation that is due and held is noticed like any other that does not happen.
 pub fn rotation_due(set: &KeySet) -> Option<Timestamp> {
-    match (&set.current()?.state, set.policy.rotation_period, set.rotation_hold) {
-        (State::Current { since, .. }, Some(period), Hold::Off) => Some(later(*since, period)),
+    match (&set.current()?.state, set.policy.rotation_period) {
+        (State::Current { since, .. }, Some(period)) => Some(later(*since, period)),
         _ => None,
     }
 }

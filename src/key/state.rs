@@ -225,6 +225,11 @@ impl State {
         destroy_due: Timestamp,
     ) -> Result<Self, TransitionError> {
         let history = self.signed(now);
+        // To be withdrawn does not make material live longer than it was to.
+        let destroy_due = match &self {
+            Self::Retired { destroy_due: before, .. } => destroy_due.min(*before),
+            _ => destroy_due,
+        };
         match self {
             Self::Next { published, .. }
             | Self::Current { published, .. }
@@ -233,6 +238,24 @@ impl State {
                 Ok(Self::Revoked { published, history, revoked: now, reason, destroy_due })
             }
             other => Err(other.refuses("revoke")),
+        }
+    }
+
+    /// An emergency finds the key revoked already: its material is not kept any longer, and why is
+    /// written down. Nothing changes if it was to be destroyed by now anyway.
+    pub fn hasten(self, now: Timestamp, reason: &str) -> Result<Self, TransitionError> {
+        match self {
+            Self::Revoked { published, history, revoked, destroy_due, .. } if now < destroy_due => {
+                Ok(Self::Revoked {
+                    published,
+                    history,
+                    revoked,
+                    reason: reason.to_owned(),
+                    destroy_due: now,
+                })
+            }
+            revoked @ Self::Revoked { .. } => Ok(revoked),
+            other => Err(other.refuses("hasten the end of")),
         }
     }
 

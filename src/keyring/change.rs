@@ -4,11 +4,10 @@ use super::repeat::Job;
 use super::snapshot::Line;
 use super::{Barrier, Changed, Error, Event, Keyring, Mode};
 use crate::audit::{Action, Record};
-use crate::key::{KeySet, KeySetId, Kid, Refusal};
+use crate::key::{KeySet, KeySetId, Kid, Missing, Refusal, Service};
 use crate::store::{self, Change, Outcome};
 use jiff::Timestamp;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// Times that a change is thought out anew because somebody else changed the key set.
 const ATTEMPTS_MAX: usize = 5;
@@ -47,14 +46,18 @@ impl Keyring {
         decide: impl Fn(&KeySet, Timestamp) -> Result<Verdict, Error> + Send + Sync,
     ) -> Result<Changed, Error> {
         let _changing = self.0.changing.lock().await;
-        if self.0.doubtful.load(Ordering::Acquire) {
-            self.reload().await?;
-        }
+        self.reload_if_in_doubt().await?;
         for _ in 0..ATTEMPTS_MAX {
             let (before, now) = (self.set_even_deleted(id)?, self.now());
             let decision = match decide(&before, now)? {
                 Verdict::Change(decision) => decision,
-                Verdict::AlreadySo(kid) => return Ok(told(before, kid, Vec::new())),
+                Verdict::AlreadySo(kid) => {
+                    job.in_time()?;
+                    if let Some(answer) = job.answer(now, &before, kid, &[])? {
+                        self.store().keep_answer(&answer).await.map_err(Error::Store)?;
+                    }
+                    return Ok(told(before, kid, Vec::new()));
+                }
             };
             let Decision { after, subject, caches_at_risk, record } = *decision;
             match self.commit(job, Some(before), after, subject, &caches_at_risk, record).await {
@@ -123,21 +126,25 @@ impl Keyring {
             detail,
         };
         let change = Change { before, after: after.clone(), record, answer };
+        job.begin_commit()?;
+        // From here on, and whatever becomes of us, the store may say more than we know.
+        self.0.doubt.begin();
         match self.store().commit(&change).await {
             Ok(revision) => {
                 job.committed();
                 after.revision = revision;
                 let set = self.publish(after);
-                self.0.parts.metrics.changed(&set.id, action);
-                tracing::info!(
-                    key_set = %set.id, action = action.as_str(), caller = job.caller, request = job.request,
-                    kid = subject.map(tracing::field::display), revision, "key set changed"
-                );
+                self.0.doubt.end();
+                self.tell(&set, action, job, subject);
                 Ok(set)
             }
             Err(error) => {
-                if error.outcome == Outcome::Unknown {
-                    self.doubt();
+                match error.outcome {
+                    Outcome::Unknown => self.0.wake.notify_one(),
+                    Outcome::Nothing => {
+                        self.0.doubt.end();
+                        job.not_committed();
+                    }
                 }
                 Err(match error.kind {
                     store::Kind::KeySetExists => Error::KeySetExists { id: change.after.id },
@@ -149,22 +156,49 @@ impl Keyring {
         }
     }
 
+    fn tell(&self, set: &KeySet, action: Action, job: &Job, subject: Option<Kid>) {
+        self.0.parts.metrics.changed(&set.id, action);
+        let (caller, request) = (&job.caller, &job.request);
+        let kid = subject.map(tracing::field::display);
+        let (key_set, action, revision) = (&set.id, action.as_str(), set.revision);
+        tracing::info!(%key_set, action, caller, request, kid, revision, "key set changed");
+        let missing = set.missing();
+        if set.service == Service::Enabled && missing.any() {
+            let Missing { current, next } = missing;
+            tracing::error!(%key_set, lacks_current = current, lacks_next = next, "the key set is incomplete; what it lacks is generated as soon as its backend can");
+        }
+    }
+
     /// Makes the store's word ours: after a conflict, and when it is not known whether a commit was
     /// carried out. The caller holds `changing`.
     pub(super) async fn reload(&self) -> Result<(), Error> {
+        self.store().settle().await.map_err(Error::Store)?;
         let mut image = self.store().load().await.map_err(Error::Store)?;
         // In the order in which they were made, so that a watcher misses none.
         image.key_sets.sort_by_key(|set| set.revision);
         let known = self.0.snapshot.load_full();
+        let mut gone = known.lines.clone();
         for set in image.key_sets {
-            let same =
-                known.lines.get(&set.id).is_some_and(|line| line.set.revision == set.revision);
-            if !same {
-                self.publish(set);
+            let before = gone.remove(&set.id);
+            if before.as_ref().is_none_or(|line| line.set.revision != set.revision) {
+                let after = self.publish(set);
+                self.disable_in_passing(before.map(|line| Arc::clone(&line.set)), after);
             }
         }
-        self.0.doubtful.store(false, Ordering::Release);
+        for line in gone.into_values().filter(|line| line.set.service != Service::Deleted) {
+            let set = KeySet::clone(&line.set);
+            let revision = image.revision;
+            self.publish(KeySet { service: Service::Deleted, keys: Vec::new(), revision, ..set });
+        }
+        self.0.doubt.end();
         Ok(())
+    }
+
+    /// Keys that turn out to have been revoked are disabled too.
+    fn disable_in_passing(&self, before: Option<Arc<KeySet>>, after: Arc<KeySet>) {
+        let Some(before) = before else { return };
+        let ring = self.clone();
+        tokio::spawn(async move { ring.disable_revoked(&before, &after).await });
     }
 
     /// Swaps the snapshot and tells the watchers. The caller holds `changing`.

@@ -2,11 +2,11 @@
 
 use super::change::Entry;
 use super::generate::{Brief, Fresh};
-use super::repeat::{Asked, Job};
+use super::repeat::{Asked, Job, Queue};
 use super::{Barrier, Changed, Context, Create, Error, InvalidField, Keyring};
 use crate::audit::Action;
 use crate::backend;
-use crate::key::{BackendName, Hold, KeySet, Refusal, Service};
+use crate::key::{Algorithm, BackendName, Hold, KeySet, Policy, Refusal, Service};
 use std::sync::Arc;
 
 impl Keyring {
@@ -15,7 +15,7 @@ impl Keyring {
         let create = self.checked(create)?;
         let id = create.id.clone();
         let asked = Asked::new("create", &id, &create)?;
-        self.once(context, &id, asked, move |ring, job| async move {
+        self.once(context, &id, asked, Queue::Generating, move |ring, job| async move {
             ring.create_once(&job, create).await
         })
         .await
@@ -23,6 +23,7 @@ impl Keyring {
 
     async fn create_once(&self, job: &Job, create: Create) -> Result<Changed, Error> {
         let _turn = self.0.generating.lock(&create.id).await;
+        job.in_time()?;
         self.free(&create)?;
         let name = self.backend_for(create.backend.as_ref())?;
         let brief = || Brief {
@@ -32,7 +33,7 @@ impl Keyring {
             backend: &name,
             policy: &create.policy,
         };
-        self.supported(&name, &create).await?;
+        self.supported(&name, create.algorithm, &create.policy).await?;
         let (create, brief) = (&create, &brief);
         self.generate_and(brief(), |current| async move {
             let place = |next| self.place(job, create, current, next);
@@ -50,6 +51,7 @@ impl Keyring {
         next: Fresh,
     ) -> Result<Changed, Error> {
         let _changing = self.0.changing.lock().await;
+        self.reload_if_in_doubt().await?;
         let now = self.now();
         let next = next.publish(now, &create.policy);
         let mut current = current.publish(now, &create.policy);
@@ -121,9 +123,15 @@ impl Keyring {
         Err(Error::Invalid { fields: vec![InvalidField { field, why }] })
     }
 
-    async fn supported(&self, name: &BackendName, create: &Create) -> Result<(), Error> {
-        let spec = create.algorithm.key_spec(create.policy.rsa_bits);
-        let supported = self.backend(name)?.supports(create.algorithm, spec).await;
+    /// Whether the backend can do what the policy asks of it: found out before a key is wanted.
+    pub(super) async fn supported(
+        &self,
+        name: &BackendName,
+        algorithm: Algorithm,
+        policy: &Policy,
+    ) -> Result<(), Error> {
+        let spec = algorithm.key_spec(policy.rsa_bits);
+        let supported = self.backend(name)?.supports(algorithm, spec).await;
         supported.map_err(|source: backend::Error| Error::Backend { name: name.clone(), source })
     }
 }

@@ -1,8 +1,9 @@
 //! Why the keyring did not do as it was asked, sorted by what the caller can do.
 
 use crate::backend;
-use crate::key::{Algorithm, BackendName, InvalidPolicy, KeySetId, Refusal};
+use crate::key::{Algorithm, BackendName, InvalidPolicy, KeySetId, Refusal, words};
 use crate::store;
+use std::time::Duration;
 
 /// Why the keyring did not do as it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -70,10 +71,14 @@ pub enum Error {
         id: KeySetId,
     },
     /// The caller's time ran out.
-    #[error("{}", if *committed { "the time ran out after the change was made; repeat the request to see it confirmed" } else { "the time ran out" })]
+    #[error("{}", match committed {
+        Some(true) => "the time ran out after the change was made; repeat the request to see it confirmed",
+        Some(false) => "the time ran out; nothing was changed",
+        None => "the time ran out while the change was being written; repeat the request to learn whether it was made",
+    })]
     DeadlineExceeded {
-        /// Whether a change was made all the same.
-        committed: bool,
+        /// Whether a change was made all the same; none: not known yet.
+        committed: Option<bool>,
     },
     /// Too many changes are under way.
     #[error("too many changes are under way")]
@@ -92,6 +97,22 @@ pub enum Error {
     /// A fault of our own.
     #[error("{0}")]
     Fault(String),
+}
+
+/// Why a keyring could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error("store: {0}")]
+    Store(#[from] store::Error),
+    /// With the JWKS as it is configured, a cache could lack a key when it begins to sign.
+    #[error("the propagation_delay of {} is shorter than {}, which max_age, stale_while_revalidate and lease now come to; start with the old values, raise it with `signkeep key-sets update`, then change them", key_sets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "), words(*least))]
+    PropagationTooShort {
+        /// The key sets.
+        key_sets: Vec<KeySetId>,
+        /// The least that fits.
+        least: Duration,
+    },
 }
 
 /// A field that is wrong, by its name in the API.

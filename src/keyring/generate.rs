@@ -3,16 +3,16 @@
 //! material that the store has marked as not wanted, and that is destroyed.
 
 use super::snapshot::key_ref;
-use super::{Error, Keyring};
-use crate::backend::{self, Input, KeyRef, Order, Outcome};
-use crate::jose::thumbprint;
+use super::{Error, Keyring, locked};
+use crate::backend::{self, Input, KeyRef, Order};
+use crate::jose::{thumbprint, verify};
 use crate::key::{
     Algorithm, BackendName, Born, Issuer, Key, KeySet, KeySetId, MaterialId, Policy, Reservation,
 };
+use crate::store;
 use crate::x509::certificate::Draft;
 use jiff::Timestamp;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// How long a new key's certificate may take to be signed.
@@ -81,32 +81,36 @@ impl Keyring {
         let fresh = self.generate(brief).await?;
         let reservation = fresh.reservation.clone();
         let placed = place(fresh).await;
-        match &placed {
-            Ok(_) => {}
-            Err(Error::Store(error)) if error.outcome == Outcome::Unknown => {}
-            Err(_) => self.discard(&reservation).await,
+        // Where it is not known whether it was published, the store knows: it marks nothing that was.
+        if placed.is_err() {
+            self.discard(&reservation).await;
         }
         placed
     }
 
     /// Ends material that is not wanted: marked first, so that no change can publish it any more;
-    /// then destroyed; then forgotten. What fails here is tried again by the rotator.
+    /// then destroyed; then forgotten. What has been published after all is left alone. What fails
+    /// here is tried again by the rotator.
     pub(super) async fn discard(&self, reservation: &Reservation) {
-        let material = reservation.material;
-        let outcome = async {
-            self.store().abandon(material).await.map_err(Error::Store)?;
-            self.finish_off(reservation).await
-        };
-        if let Err(error) = outcome.await {
+        match self.store().abandon(reservation.material).await {
+            Ok(()) => {}
+            Err(error) if error.kind == store::Kind::Conflict => return,
+            Err(error) => {
+                let material = reservation.material;
+                tracing::warn!(%material, %error, "material that is not wanted could not be marked yet; it is tried again");
+                return locked(&self.0.unwanted).push(reservation.clone());
+            }
+        }
+        if let Err(error) = self.finish_off(reservation).await {
             self.left_over(reservation, &error);
         }
     }
 
-    /// Takes note of material that is still to be destroyed.
+    /// Takes note of marked material that is still to be destroyed.
     pub(super) fn left_over(&self, reservation: &Reservation, error: &Error) {
         let Reservation { material, key_set, .. } = reservation;
         tracing::warn!(%material, %key_set, %error, "material that is not wanted could not be destroyed yet; it is tried again");
-        self.0.leftovers.store(true, Ordering::Release);
+        locked(&self.0.backoff).leftovers = true;
     }
 
     /// Destroys material that the store has marked, and removes the mark.
@@ -162,8 +166,14 @@ impl Keyring {
         let input = Input::Message(draft.to_be_signed().to_vec().into());
         let deadline = deadline_in(CERTIFY_MAX);
         let signature = backend.sign(key, input, deadline).await;
-        let signature =
-            signature.map_err(|source| Error::Backend { name: name.clone(), source })?;
+        let failed = |source| Error::Backend { name: name.clone(), source };
+        let signature = signature.map_err(failed)?;
+        // The first proof that the private key belongs to the public one, before anyone relies on it.
+        if !verify::verifies(&key.public, key.algorithm, draft.to_be_signed(), &signature) {
+            let why = "a new key's signature does not verify with its own public key";
+            let error = backend::Error::new(backend::Kind::Inconsistent, "generate", why);
+            return Err(failed(error));
+        }
         draft.finish(&signature).map_err(fault)
     }
 

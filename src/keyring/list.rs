@@ -48,9 +48,8 @@ impl Keyring {
             let room = (limit + 1).saturating_sub(page.keys.len());
             match state {
                 StateName::Pending if after.is_none() => {
-                    let image = self.store().load().await.map_err(Error::Store)?;
-                    page.pending = image.reserved;
-                    page.pending.retain(|reservation| reservation.key_set == *id);
+                    let room = u32::try_from(limit).unwrap_or(u32::MAX);
+                    page.pending = self.store().reserved(id, room).await.map_err(Error::Store)?;
                 }
                 StateName::Pending => {}
                 StateName::Destroyed => {

@@ -4,9 +4,9 @@
 //! never told of it, so it is ended, not adopted. Material that is in a backend under our label and
 //! that no row explains is reported, and left alone: only what the store has marked is destroyed.
 
-use super::{Error, Keyring};
-use crate::key::{BackendName, Reservation};
-use crate::store;
+use super::{Error, Keyring, locked};
+use crate::key::{BackendName, KeySetId, Kid, MaterialId, Reservation, StateName};
+use crate::store::{self, Image};
 use std::collections::HashSet;
 
 /// Something in a backend that carries our label and that the store knows nothing of.
@@ -20,60 +20,126 @@ pub struct Unexplained {
     pub key_set: Option<String>,
 }
 
+/// A key that signs or will sign and that its backend does not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Absent {
+    /// The key set.
+    pub key_set: KeySetId,
+    /// The key.
+    pub kid: Kid,
+    /// Its state.
+    pub state: StateName,
+    /// The backend that should hold it.
+    pub backend: BackendName,
+}
+
+/// How backends and store agree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// What no row explains.
+    pub unexplained: Vec<Unexplained>,
+    /// What is not there.
+    pub absent: Vec<Absent>,
+}
+
 impl Keyring {
-    pub(super) async fn recover(
-        &self,
-        reserved: Vec<Reservation>,
-        abandoned: Vec<Reservation>,
-    ) -> Result<(), store::Error> {
-        for reservation in &reserved {
-            self.store().abandon(reservation.material).await?;
-            tracing::warn!(
-                material = %reservation.material, key_set = %reservation.key_set,
-                "a generation was cut short by a crash; its material will be destroyed"
-            );
+    /// Marks what was reserved when the last process ended. Nothing is asked of a backend: it may be
+    /// out, and the service is to start all the same.
+    pub(super) async fn recover(&self, reserved: Vec<Reservation>) -> Result<(), store::Error> {
+        for Reservation { material, key_set, .. } in reserved {
+            match self.store().abandon(material).await {
+                Ok(()) => {}
+                // It was published after all, a moment ago: a commit outlives whoever asked for it.
+                Err(error) if error.kind == store::Kind::Conflict => continue,
+                Err(error) => return Err(error),
+            }
+            tracing::warn!(%material, %key_set, "a generation was cut short; its material will be destroyed");
         }
-        self.sweep(reserved.iter().chain(&abandoned)).await;
+        locked(&self.0.backoff).leftovers = true;
         Ok(())
     }
 
-    /// Destroys what the store has marked as not wanted.
-    pub(super) async fn sweep_abandoned(&self) -> Result<(), Error> {
-        let image = self.store().load().await.map_err(Error::Store)?;
-        self.sweep(image.abandoned.iter()).await;
-        Ok(())
-    }
-
-    async fn sweep(&self, marked: impl Iterator<Item = &Reservation>) {
-        for reservation in marked {
+    /// Ends what could not be ended at the time.
+    pub(super) async fn sweep(&self) -> Result<(), Error> {
+        let unwanted = std::mem::take(&mut *locked(&self.0.unwanted));
+        for reservation in &unwanted {
+            self.discard(reservation).await;
+        }
+        let marked = self.store().load().await.map_err(Error::Store)?.abandoned;
+        for reservation in &marked {
             if let Err(error) = self.finish_off(reservation).await {
                 self.left_over(reservation, &error);
             }
         }
+        Ok(())
     }
 
-    /// What the backends hold under our label and the store cannot explain. A backend that is out
-    /// is an error: finding nothing there would prove nothing.
-    pub async fn unexplained(&self) -> Result<Vec<Unexplained>, Error> {
-        // The backends first: what is generated in between is then in the store's answer.
+    /// Compares what the backends hold with what the store knows, and reports both ways: objects
+    /// that no row explains, each once in a process's life, and keys whose material is not there.
+    pub(super) async fn look_around(&self) -> Result<(), Error> {
+        let Survey { unexplained, absent } = self.survey().await?;
+        self.0.parts.metrics.unexplained(unexplained.len());
+        self.0.parts.metrics.absent(absent.len());
+        for Absent { key_set, kid, state, backend } in &absent {
+            tracing::error!(%key_set, %kid, %state, %backend, "the backend does not hold the key; is it the token that the keys were made in?");
+        }
+        *locked(&self.0.absent) = absent;
+        let mut reported = locked(&self.0.reported);
+        for Unexplained { backend, object, key_set } in unexplained {
+            if reported.insert((backend.clone(), object.clone())) {
+                let key_set = key_set.as_deref().unwrap_or("unknown");
+                tracing::warn!(%backend, object, key_set, "the backend holds material that the store does not know; it is left alone");
+            }
+        }
+        Ok(())
+    }
+
+    /// Keys that sign or will sign and whose material was not in their backend when last looked
+    /// for, at start and then hourly.
+    pub fn absent(&self) -> Vec<Absent> {
+        locked(&self.0.absent).clone()
+    }
+
+    /// What the backends hold under our label and the store cannot explain, and which keys they
+    /// lack. A backend that is out is an error: finding nothing there would prove nothing.
+    pub async fn survey(&self) -> Result<Survey, Error> {
+        // The store on both sides: what is generated, or destroyed, meanwhile is in one of them.
+        let before = self.store().load().await.map_err(Error::Store)?;
         let mut held = Vec::new();
         for (name, backend) in &self.0.parts.backends {
             let listed = backend.list().await;
             let listed = listed.map_err(|source| Error::Backend { name: name.clone(), source })?;
             held.extend(listed.into_iter().map(|listed| (name.clone(), listed)));
         }
-        let image = self.store().load().await.map_err(Error::Store)?;
-        let keys = image.key_sets.iter().flat_map(|set| &set.keys).map(|key| key.material);
-        let others = image.reserved.iter().chain(&image.abandoned).map(|other| other.material);
-        let known: HashSet<_> = keys.chain(others).collect();
+        let after = self.store().load().await.map_err(Error::Store)?;
+        let found: HashSet<_> = held.iter().filter_map(|(_, listed)| listed.material).collect();
+        let known: HashSet<_> = materials(&before).chain(materials(&after)).collect();
         held.retain(|(_, listed)| {
             listed.material.is_none_or(|material| !known.contains(&material))
         });
-        let report = |(backend, listed): (BackendName, crate::backend::Listed)| Unexplained {
+        let unexplained = held.into_iter().map(|(backend, listed)| Unexplained {
             backend,
             object: listed.object.to_string(),
             key_set: listed.key_set.map(|id| id.to_string()),
-        };
-        Ok(held.into_iter().map(report).collect())
+        });
+        let settled: HashSet<_> = materials(&after).collect();
+        let needed =
+            before.key_sets.iter().flat_map(|set| set.current().into_iter().chain(set.next()));
+        let absent = needed
+            .filter(|key| settled.contains(&key.material) && !found.contains(&key.material))
+            .filter(|key| self.0.parts.backends.contains_key(&key.backend))
+            .map(|key| Absent {
+                key_set: key.key_set.clone(),
+                kid: key.kid,
+                state: key.state.name(),
+                backend: key.backend.clone(),
+            });
+        Ok(Survey { unexplained: unexplained.collect(), absent: absent.collect() })
     }
+}
+
+/// Everything that the store can explain.
+fn materials(image: &Image) -> impl Iterator<Item = MaterialId> {
+    let keys = image.key_sets.iter().flat_map(|set| &set.keys).map(|key| key.material);
+    keys.chain(image.reserved.iter().chain(&image.abandoned).map(|other| other.material))
 }

@@ -2,9 +2,9 @@
 //! the key set incomplete, and the rotator mends it as soon as the backend can.
 
 use super::change::{Decision, Entry, Verdict};
-use super::repeat::Asked;
+use super::repeat::{Asked, Queue};
 use super::rotate::caches_at_risk;
-use super::{Changed, Context, Error, Keyring, Mode, Revoke};
+use super::{Changed, Context, Error, InvalidField, Keyring, Mode, Revoke};
 use crate::audit::Action;
 use crate::key::{Emergency, KeySet, Kid, PublicationLimits, Refusal, StateName};
 use jiff::Timestamp;
@@ -13,12 +13,12 @@ impl Keyring {
     /// Revokes a key. Answers with that key as subject.
     pub async fn revoke(&self, mut context: Context, revoke: Revoke) -> Result<Changed, Error> {
         let id = revoke.key_set.clone();
-        self.key_set(&id)?;
         if revoke.mode == Mode::DryRun {
             context.request_id = None;
         }
         let asked = Asked::new("revoke", &id, &revoke)?;
-        self.once(context, &id, asked, move |ring, job| async move {
+        self.once(context, &id, asked, Queue::Prompt, move |ring, job| async move {
+            ring.key_set(&revoke.key_set)?;
             let limits = ring.0.parts.limits;
             let decide = |set: &KeySet, now| revoke.decide(set, now, &limits);
             ring.not_destroyed(&revoke).await?;
@@ -47,7 +47,7 @@ impl Keyring {
         }
     }
 
-    async fn disable_revoked(&self, before: &KeySet, after: &KeySet) {
+    pub(super) async fn disable_revoked(&self, before: &KeySet, after: &KeySet) {
         let was = |kid: &Kid| before.key(kid).map(|key| key.state.name());
         for key in &after.keys {
             if key.state.name() == StateName::Revoked && was(&key.kid) != Some(StateName::Revoked) {
@@ -64,6 +64,7 @@ impl Revoke {
         now: Timestamp,
         limits: &PublicationLimits,
     ) -> Result<Verdict, Error> {
+        self.fits(set)?;
         let after = set.revoke(now, self.kid, self.emergency, self.approval, &self.reason)?;
         let Some(after) = after else { return Ok(Verdict::AlreadySo(Some(self.kid))) };
         let promoted =
@@ -81,5 +82,21 @@ impl Revoke {
             caches_at_risk,
             record: Entry { action: Action::Revoke, reason, detail },
         })))
+    }
+
+    /// Refuses `replace_next` for a key in whose revocation the next key has no part: nothing is
+    /// to be left out in silence.
+    fn fits(&self, set: &KeySet) -> Result<(), Error> {
+        let state = set.key(&self.kid).map(|key| key.state.name());
+        let apart =
+            matches!(state, Some(StateName::Next | StateName::Previous | StateName::Retired));
+        if self.emergency == Emergency::ReplaceNext && apart {
+            let field = "replace_next".to_owned();
+            let why = "goes with the current key only; revoke that one, or leave replace_next out";
+            return Err(Error::Invalid {
+                fields: vec![InvalidField { field, why: why.to_owned() }],
+            });
+        }
+        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! Rollback: undoes a Rotate, if that was the last change of key state, and holds rotation.
 
 use super::change::{Decision, Entry, Verdict};
-use super::repeat::Asked;
+use super::repeat::{Asked, Queue};
 use super::{Changed, Context, Error, Keyring, Mode, Rollback};
 use crate::audit::Action;
 use crate::key::KeySet;
@@ -15,12 +15,12 @@ impl Keyring {
         rollback: Rollback,
     ) -> Result<Changed, Error> {
         let id = rollback.key_set.clone();
-        self.key_set(&id)?;
         if rollback.mode == Mode::DryRun {
             context.request_id = None;
         }
         let asked = Asked::new("rollback", &id, &rollback)?;
-        self.once(context, &id, asked, move |ring, job| async move {
+        self.once(context, &id, asked, Queue::Prompt, move |ring, job| async move {
+            ring.key_set(&rollback.key_set)?;
             let decide = |set: &KeySet, now| rollback.decide(set, now);
             ring.change_or_preview(&rollback.key_set, &job, rollback.mode, decide).await
         })

@@ -2,7 +2,7 @@
 
 use super::change::{Decision, Entry, Verdict};
 use super::generate::{Brief, Fresh};
-use super::repeat::{Asked, Job};
+use super::repeat::{Asked, Job, Queue};
 use super::{Changed, Context, Error, Keyring, Mode, Rotate};
 use crate::audit::Action;
 use crate::key::{Key, KeySet, PublicationLimits, State};
@@ -15,12 +15,12 @@ impl Keyring {
     /// changed; then one short change moves all three. Answers with the old current key as subject.
     pub async fn rotate(&self, mut context: Context, rotate: Rotate) -> Result<Changed, Error> {
         let id = rotate.key_set.clone();
-        self.key_set(&id)?;
         if rotate.mode == Mode::DryRun {
             context.request_id = None;
         }
         let asked = Asked::new("rotate", &id, &rotate)?;
-        self.once(context, &id, asked, move |ring, job| async move {
+        self.once(context, &id, asked, Queue::Generating, move |ring, job| async move {
+            ring.key_set(&rotate.key_set)?;
             match rotate.mode {
                 Mode::DryRun => {
                     let limits = &ring.0.parts.limits;
@@ -34,6 +34,7 @@ impl Keyring {
 
     pub(super) async fn rotate_once(&self, job: &Job, rotate: &Rotate) -> Result<Changed, Error> {
         let _turn = self.0.generating.lock(&rotate.key_set).await;
+        job.in_time()?;
         let set = self.key_set(&rotate.key_set)?;
         set.expect_current(rotate.expected_current)?;
         set.may_rotate(self.now(), rotate.approval)?;

@@ -10,12 +10,15 @@ use super::repeat::Job;
 use super::snapshot::key_ref;
 use super::{Error, Keyring, Mode, Rotate, locked};
 use crate::audit::Action;
-use crate::key::{Act, Approval, KeySet, KeySetId, Kid, Place, Refusal, Step, later, plan};
+use crate::key::{
+    Act, Approval, BackendName, KeySet, KeySetId, Kid, Place, Refusal, Step, later, plan,
+};
 use crate::store;
+use futures_util::future::join_all;
 use jiff::Timestamp;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// How often the plan is looked at when nothing wakes the rotator.
@@ -28,36 +31,67 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60 * 60);
 
 /// What has failed, and when it is worth another try.
 #[derive(Debug, Default)]
-pub struct Backoff {
+pub(super) struct Backoff {
     steps: HashMap<(KeySetId, Act), (Timestamp, Duration)>,
+    /// Material that is not wanted is still to be destroyed.
+    pub(super) leftovers: bool,
     swept: Option<(Timestamp, Duration)>,
     kept_house: Option<Timestamp>,
+    looked_around: Option<Timestamp>,
 }
 
 impl Keyring {
     /// Does what is due, whenever it is due, until `stop` completes.
     pub async fn run_rotator(&self, stop: impl Future<Output = ()> + Send) {
-        tokio::pin!(stop);
+        tokio::select! {
+            () = stop => {}
+            // A doubt is cleared however long a backend takes over something else.
+            never = async { tokio::join!(self.clear_doubts(), self.rotate_on()) } => match never {},
+        }
+    }
+
+    async fn clear_doubts(&self) -> Infallible {
         loop {
-            self.tick().await;
-            tokio::select! {
-                () = &mut stop => return,
-                () = self.0.wake.notified() => {}
-                () = tokio::time::sleep(PAUSE) => {}
-            }
+            self.try_to_clear_doubt().await;
+            self.pause().await;
+        }
+    }
+
+    async fn rotate_on(&self) -> Infallible {
+        loop {
+            self.do_what_is_due().await;
+            self.pause().await;
+        }
+    }
+
+    async fn pause(&self) {
+        tokio::select! {
+            () = self.0.wake.notified() => {}
+            () = tokio::time::sleep(PAUSE) => {}
         }
     }
 
     /// Does everything that is due now, once.
     pub async fn tick(&self) {
-        self.clear_doubt().await;
-        self.keep_house().await;
+        self.try_to_clear_doubt().await;
+        self.do_what_is_due().await;
+    }
+
+    /// Key sets of different backends do not wait for one another.
+    async fn do_what_is_due(&self) {
         let snapshot = self.0.snapshot.load_full();
+        let mut by_backend: BTreeMap<&BackendName, Vec<&Arc<KeySet>>> = BTreeMap::new();
         for line in snapshot.lines.values() {
-            for step in plan(self.now(), &line.set) {
-                self.attempt(&line.set, &step).await;
-            }
+            by_backend.entry(&line.set.backend).or_default().push(&line.set);
         }
+        let steps = by_backend.into_values().map(|sets| async move {
+            for set in sets {
+                for step in plan(self.now(), set) {
+                    self.attempt(set, &step).await;
+                }
+            }
+        });
+        tokio::join!(self.keep_house(), join_all(steps));
     }
 
     async fn attempt(&self, set: &KeySet, step: &Step) {
@@ -156,39 +190,52 @@ impl Keyring {
         self.change(id, &Job::by_clock(), decide).await.map(drop)
     }
 
-    async fn clear_doubt(&self) {
-        if self.0.doubtful.load(Ordering::Acquire) {
-            let _changing = self.0.changing.lock().await;
-            if let Err(error) = self.reload().await {
-                tracing::error!(%error, "the store does not say whether a change was made; asking again");
-            }
+    async fn try_to_clear_doubt(&self) {
+        if let Err(error) = self.clear_doubt().await {
+            tracing::error!(%error, "the store does not say whether a change was made; asking again");
         }
     }
 
     async fn keep_house(&self) {
         let now = self.now();
-        if self.0.leftovers.load(Ordering::Acquire) {
-            let waits = locked(&self.0.backoff).swept;
-            if waits.is_none_or(|(until, _)| until <= now) {
-                let pause = waits.map_or(BACKOFF_MIN, |(_, pause)| (pause * 2).min(BACKOFF_MAX));
-                locked(&self.0.backoff).swept = Some((later(now, pause), pause));
-                self.0.leftovers.store(false, Ordering::Release);
-                if let Err(error) = self.sweep_abandoned().await {
-                    self.0.leftovers.store(true, Ordering::Release);
-                    tracing::warn!(%error, "material that is not wanted is still to be destroyed");
-                }
-            }
-        } else {
-            locked(&self.0.backoff).swept = None;
+        if self.sweep_is_due(now)
+            && let Err(error) = self.sweep().await
+        {
+            locked(&self.0.backoff).leftovers = true;
+            tracing::warn!(%error, "material that is not wanted is still to be destroyed");
         }
+        let due =
+            |last: Option<Timestamp>| last.is_none_or(|last| later(last, HOUSEKEEPING) <= now);
         let kept = locked(&self.0.backoff).kept_house;
-        if kept.is_none_or(|kept| later(kept, HOUSEKEEPING) <= now) {
+        if due(kept) {
             locked(&self.0.backoff).kept_house = Some(now);
             let dropped: Result<(), store::Error> = self.drop_old_answers().await;
             if let Err(error) = dropped {
                 tracing::warn!(%error, "old answers could not be dropped");
             }
         }
+        let looked = locked(&self.0.backoff).looked_around;
+        // While a backend is out nothing is proven; the next look is soon enough.
+        if due(looked) && self.look_around().await.is_ok() {
+            locked(&self.0.backoff).looked_around = Some(now);
+        }
+    }
+
+    fn sweep_is_due(&self, now: Timestamp) -> bool {
+        let waiting = !locked(&self.0.unwanted).is_empty();
+        let mut backoff = locked(&self.0.backoff);
+        if !waiting && !backoff.leftovers {
+            backoff.swept = None;
+            return false;
+        }
+        let due = backoff.swept.is_none_or(|(until, _)| until <= now);
+        if due {
+            let pause =
+                backoff.swept.map_or(BACKOFF_MIN, |(_, pause)| (pause * 2).min(BACKOFF_MAX));
+            backoff.swept = Some((later(now, pause), pause));
+            backoff.leftovers = false;
+        }
+        due
     }
 }
 

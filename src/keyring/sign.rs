@@ -45,6 +45,7 @@ impl Keyring {
         deadline: Instant,
         prepare: impl Fn(&Line, &Signer) -> Result<(Input, T), Error>,
     ) -> Result<(Signed, T), Error> {
+        self.certain_enough()?;
         for _ in 0..ATTEMPTS_MAX {
             let line = self.line(id)?;
             let signer = line.ready(expected)?;
@@ -98,7 +99,7 @@ impl Signer {
                 Err(failed(backend::Error::new(backend::Kind::Inconsistent, "sign", why)))
             }
             Err(error) if error.kind == backend::Kind::Late => {
-                Err(Error::DeadlineExceeded { committed: false })
+                Err(Error::DeadlineExceeded { committed: Some(false) })
             }
             Err(error) => Err(failed(error)),
         }

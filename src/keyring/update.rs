@@ -1,7 +1,7 @@
 //! UpdateKeySet, DisableKeySet, EnableKeySet, DeleteKeySet: what changes a key set and no key.
 
 use super::change::{Decision, Entry, Verdict};
-use super::repeat::Asked;
+use super::repeat::{Asked, Queue};
 use super::{Changed, Context, Error, InvalidField, Keyring, PolicyUpdate, Update};
 use crate::audit::Action;
 use crate::key::{Hold, KeySet, KeySetId, Policy, Refusal, Service};
@@ -15,10 +15,14 @@ impl Keyring {
         id: KeySetId,
         update: Update,
     ) -> Result<Changed, Error> {
-        self.key_set(&id)?;
         let asked = Asked::new("update", &id, &update)?;
         let key_set = id.clone();
-        self.once(context, &id, asked, move |ring, job| async move {
+        self.once(context, &id, asked, Queue::Prompt, move |ring, job| async move {
+            let set = ring.key_set(&key_set)?;
+            let policy = update.policy.applied_to(&set.policy);
+            if policy.rsa_bits != set.policy.rsa_bits {
+                ring.supported(&set.backend, set.algorithm, &policy).await?;
+            }
             let decide = |set: &KeySet, _now: Timestamp| ring.updated(set, &update);
             ring.change(&key_set, &job, decide).await
         })
@@ -33,7 +37,6 @@ impl Keyring {
         service: Service,
         reason: String,
     ) -> Result<Changed, Error> {
-        self.key_set(&id)?;
         let verb = match service {
             Service::Enabled => Action::Enable,
             Service::Disabled => Action::Disable,
@@ -41,7 +44,8 @@ impl Keyring {
         };
         let key_set = id.clone();
         let asked = Asked::new(verb.as_str(), &id, &reason)?;
-        self.once(context, &id, asked, move |ring, job| async move {
+        self.once(context, &id, asked, Queue::Prompt, move |ring, job| async move {
+            ring.key_set(&key_set)?;
             let decide = |set: &KeySet, _now: Timestamp| {
                 if set.service == service {
                     return Ok(Verdict::AlreadySo(None));
@@ -62,10 +66,12 @@ impl Keyring {
             let current = set.current().map(|key| key.kid);
             return Err(Refusal::Changed { current }.into());
         }
-        let policy = update.policy.applied_to(&set.policy).checked(&self.0.parts.limits);
-        let policy = policy.map_err(|wrong| Error::Invalid {
-            fields: wrong.into_iter().map(InvalidField::from).collect(),
-        })?;
+        let mut policy = update.policy.applied_to(&set.policy);
+        if policy != set.policy {
+            policy = policy.checked(&self.0.parts.limits).map_err(|wrong| Error::Invalid {
+                fields: wrong.into_iter().map(InvalidField::from).collect(),
+            })?;
+        }
         let mut after = set.with_policy(policy);
         after.rotation_hold = update.rotation_hold.unwrap_or(set.rotation_hold);
         if after == *set {

@@ -12,6 +12,7 @@ pub(super) use key::KeyRow;
 use crate::audit::{Action, Record};
 use crate::key::{
     Algorithm, Curve, Hold, KeySet, KeySpec, Kid, Policy, Reservation, RsaBits, Service, StateName,
+    Undo,
 };
 use crate::store::{Answer, RequestKey};
 use jiff::Timestamp;
@@ -60,6 +61,7 @@ pub(super) struct KeySetRow {
     pub(super) service: String,
     pub(super) rotation_hold: String,
     pub(super) undo_kid: Option<String>,
+    pub(super) undo_reinstates: Option<String>,
     pub(super) revision: i64,
     pub(super) created_us: i64,
 }
@@ -93,7 +95,8 @@ impl From<&KeySet> for KeySetRow {
                 Hold::On => "on",
             }
             .to_owned(),
-            undo_kid: set.undo.map(|kid| kid.to_string()),
+            undo_kid: set.undo.map(|undo| undo.made.to_string()),
+            undo_reinstates: set.undo.map(|undo| undo.reinstates.to_string()),
             revision: number_to(set.revision),
             created_us: time_us(set.created),
         }
@@ -134,7 +137,7 @@ impl TryFrom<KeySetRow> for KeySet {
                 "on" => Hold::On,
                 _ => return Err(Impossible::new("rotation_hold", "must be off or on")),
             },
-            undo: maybe(row.undo_kid, |kid| text("undo_kid", &kid))?,
+            undo: undo(row.undo_kid, row.undo_reinstates)?,
             revision: number("revision", row.revision)?,
             created: time("created_us", row.created_us)?,
             keys: Vec::new(),
@@ -158,6 +161,15 @@ pub(super) struct ReservationRow {
 pub(super) enum Reserved {
     Wanted(Reservation),
     Abandoned(Reservation),
+}
+
+impl Reserved {
+    /// The reservation, wanted or not.
+    pub(super) fn into_inner(self) -> Reservation {
+        match self {
+            Self::Wanted(reservation) | Self::Abandoned(reservation) => reservation,
+        }
+    }
 }
 
 impl Table for ReservationRow {
@@ -216,6 +228,7 @@ pub(super) struct AnswerRow {
     pub(super) asked: Vec<u8>,
     pub(super) time_us: i64,
     pub(super) body: String,
+    pub(super) revision: i64,
 }
 
 impl Table for AnswerRow {
@@ -231,6 +244,7 @@ impl From<&Answer> for AnswerRow {
             asked: answer.asked.to_vec(),
             time_us: time_us(answer.time),
             body: answer.body.clone(),
+            revision: number_to(answer.revision),
         }
     }
 }
@@ -247,6 +261,7 @@ impl TryFrom<AnswerRow> for Answer {
                 .map_err(|_| Impossible::new("asked", "must have 32 bytes"))?,
             time: time("time_us", row.time_us)?,
             body: row.body,
+            revision: number("revision", row.revision)?,
         })
     }
 }
@@ -328,6 +343,18 @@ fn span(column: &'static str, us: i64) -> Result<Duration, Impossible> {
 
 fn text<T: FromStr<Err: fmt::Display>>(column: &'static str, text: &str) -> Result<T, Impossible> {
     text.parse().map_err(|wrong| Impossible::new(column, wrong))
+}
+
+/// What Rollback would undo: both keys or none.
+fn undo(made: Option<String>, reinstates: Option<String>) -> Result<Option<Undo>, Impossible> {
+    match (made, reinstates) {
+        (None, None) => Ok(None),
+        (Some(made), Some(reinstates)) => Ok(Some(Undo {
+            made: text("undo_kid", &made)?,
+            reinstates: text("undo_reinstates", &reinstates)?,
+        })),
+        _ => Err(Impossible::new("undo_reinstates", "must be set just where undo_kid is")),
+    }
 }
 
 /// `parse` where there is something to parse.

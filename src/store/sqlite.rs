@@ -140,6 +140,14 @@ impl Store for SqliteStore {
         finish(OP, db).await
     }
 
+    async fn reserved(&self, id: &KeySetId, limit: u32) -> Result<Vec<Reservation>, Error> {
+        within("reserved", async {
+            let mut db = self.readers.acquire().await?;
+            reservations::of(&mut db, id, limit).await
+        })
+        .await
+    }
+
     async fn abandon(&self, material: MaterialId) -> Result<(), Error> {
         const OP: &str = "abandon";
         let db = within(OP, async {
@@ -191,6 +199,17 @@ impl Store for SqliteStore {
             row.as_ref().map(read::<AnswerRow, _>).transpose()
         })
         .await
+    }
+
+    async fn keep_answer(&self, answer: &Answer) -> Result<(), Error> {
+        const OP: &str = "keep_answer";
+        let db = within(OP, async {
+            let mut db = self.begin().await?;
+            commit::keep(&mut db, answer, number_to(answer.revision)).await?;
+            Ok(db)
+        })
+        .await?;
+        finish(OP, db).await
     }
 
     async fn drop_answers(&self, until: Timestamp) -> Result<(), Error> {
@@ -252,6 +271,13 @@ impl Store for SqliteStore {
         })
         .await?;
         finish(OP, db).await
+    }
+
+    async fn settle(&self) -> Result<(), Error> {
+        // A COMMIT whose caller has gone still holds the one connection that writes, and what probe
+        // writes comes after it. A reader would not do: until the COMMIT is on the disk, readers
+        // see what was before.
+        self.probe().await
     }
 
     async fn probe(&self) -> Result<(), Error> {

@@ -6,6 +6,7 @@ mod bad_input;
 mod command;
 mod contract;
 mod crash;
+mod custody;
 mod goldens;
 mod harness;
 mod hazards;

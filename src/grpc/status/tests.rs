@@ -116,7 +116,7 @@ fn table() -> Vec<(Error, Code, Reason)> {
         (Error::RequestIdReused, InvalidArgument, Reason::RequestIdReused),
         (Error::Disabled { id: id() }, FailedPrecondition, Reason::KeySetDisabled),
         (Error::NoCurrentKey { id: id() }, Unavailable, Reason::NoCurrentKey),
-        (Error::DeadlineExceeded { committed: true }, Code::DeadlineExceeded, Reason::DeadlineExceeded),
+        (Error::DeadlineExceeded { committed: Some(true) }, Code::DeadlineExceeded, Reason::DeadlineExceeded),
         (Error::Overloaded, ResourceExhausted, Reason::Overloaded),
         (from(backend::Kind::NotFound), Internal, Reason::InternalFault),
         (from(backend::Kind::Unsupported), Internal, Reason::InternalFault),
@@ -270,7 +270,7 @@ fn the_variables_of_a_message_stand_in_the_metadata() {
     let metadata = changed.get_details_error_info().unwrap().metadata;
     assert_eq!(metadata["current_kid"], kid().to_string());
 
-    let late = of(Error::DeadlineExceeded { committed: true }, REQUEST);
+    let late = of(Error::DeadlineExceeded { committed: Some(true) }, REQUEST);
     let metadata = late.get_details_error_info().unwrap().metadata;
     assert_eq!(metadata["committed"], "true");
 }

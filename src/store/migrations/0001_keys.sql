@@ -33,6 +33,7 @@ CREATE TABLE key_sets (
     service TEXT NOT NULL CHECK (service IN ('enabled', 'disabled', 'deleted')),
     rotation_hold TEXT NOT NULL CHECK (rotation_hold IN ('off', 'on')),
     undo_kid TEXT,
+    undo_reinstates TEXT,
     revision BIGINT NOT NULL CHECK (revision > 0),
     created_us BIGINT NOT NULL
 );
@@ -116,6 +117,7 @@ CREATE TABLE answers (
     asked BYTEA NOT NULL CHECK (length(asked) = 32),
     time_us BIGINT NOT NULL,
     body TEXT NOT NULL,
+    revision BIGINT NOT NULL,
     PRIMARY KEY (caller, request_id)
 );
 CREATE INDEX answers_by_time ON answers (time_us);

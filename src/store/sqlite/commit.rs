@@ -23,7 +23,7 @@ pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<
     }
     append(db, &change.record).await?;
     if let Some(answer) = &change.answer {
-        keep(db, answer).await?;
+        keep(db, answer, revision).await?;
     }
     number("number", revision).map_err(|wrong| defect(format!("revision {}", wrong.why)))
 }
@@ -72,14 +72,14 @@ async fn write_key_set(
             "UPDATE key_sets SET id = $1, algorithm = $2, issuer = $3, backend = $4, \
              propagation_delay_us = $5, max_token_ttl_us = $6, retention_us = $7, \
              rotation_period_us = $8, destroy_after_us = $9, rsa_bits = $10, service = $11, \
-             rotation_hold = $12, undo_kid = $13, created_us = $14, revision = $15 \
-             WHERE id = $1 AND revision = $16"
+             rotation_hold = $12, undo_kid = $13, undo_reinstates = $14, created_us = $15, \
+             revision = $16 WHERE id = $1 AND revision = $17"
         }
         None => {
             "INSERT INTO key_sets (id, algorithm, issuer, backend, propagation_delay_us, \
              max_token_ttl_us, retention_us, rotation_period_us, destroy_after_us, rsa_bits, \
-             service, rotation_hold, undo_kid, created_us, revision) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+             service, rotation_hold, undo_kid, undo_reinstates, created_us, revision) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)"
         }
     };
     let row = KeySetRow::from(after);
@@ -97,6 +97,7 @@ async fn write_key_set(
         .bind(row.service)
         .bind(row.rotation_hold)
         .bind(row.undo_kid)
+        .bind(row.undo_reinstates)
         .bind(row.created_us)
         .bind(revision);
     let query = match before {
@@ -218,16 +219,23 @@ async fn append(db: &mut SqliteConnection, record: &Record) -> Result<(), Fault>
     Ok(())
 }
 
-async fn keep(db: &mut SqliteConnection, answer: &Answer) -> Result<(), Fault> {
+/// Keeps an answer that was given at `revision`.
+pub(super) async fn keep(
+    db: &mut SqliteConnection,
+    answer: &Answer,
+    revision: i64,
+) -> Result<(), Fault> {
     let row = AnswerRow::from(answer);
     let kept = sqlx::query(
-        "INSERT INTO answers (caller, request_id, asked, time_us, body) VALUES ($1, $2, $3, $4, $5)",
+        "INSERT INTO answers (caller, request_id, asked, time_us, body, revision) \
+         VALUES ($1, $2, $3, $4, $5, $6)",
     )
     .bind(row.caller)
     .bind(row.request_id)
     .bind(row.asked)
     .bind(row.time_us)
     .bind(row.body)
+    .bind(revision)
     .execute(db)
     .await;
     match kept {

@@ -1,9 +1,9 @@
 //! Material between the decision to generate it and its publication, or its end.
 
-use super::fault::{Fault, is_taken};
-use crate::key::{MaterialId, Reservation};
+use super::fault::{Fault, is_taken, read};
+use crate::key::{KeySetId, MaterialId, Reservation};
 use crate::store::Kind;
-use crate::store::row::ReservationRow;
+use crate::store::row::{ReservationRow, Reserved};
 use sqlx::sqlite::SqliteConnection;
 
 /// Writes down that material is about to be generated.
@@ -33,6 +33,23 @@ pub(super) async fn reserve(
         )),
         other => other.map(|_| ()).map_err(Fault::from),
     }
+}
+
+/// Material that is being generated for a key set.
+pub(super) async fn of(
+    db: &mut SqliteConnection,
+    id: &KeySetId,
+    limit: u32,
+) -> Result<Vec<Reservation>, Fault> {
+    let rows = sqlx::query(
+        "SELECT * FROM reservations WHERE key_set = $1 AND abandoned = 0 \
+         ORDER BY reserved_us, material LIMIT $2",
+    )
+    .bind(id.as_str())
+    .bind(i64::from(limit))
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(|row| read::<ReservationRow, _>(row).map(Reserved::into_inner)).collect()
 }
 
 /// Marks material as not wanted, if it is reserved; refuses if it is published.

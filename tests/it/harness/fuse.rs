@@ -8,9 +8,9 @@ use signkeep::backend::{self, Backend, Input, KeyRef, Listed, Material, ObjectRe
 use signkeep::key::{
     Algorithm, BackendName, Key, KeySet, KeySetId, KeySpec, Kid, MaterialId, Reservation, StateName,
 };
-use signkeep::store::{Answer, Change, Error, Image, RequestKey, Store};
-use std::sync::Arc;
+use signkeep::store::{Answer, Change, Error, Image, Kind, RequestKey, Store};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 use tokio::sync::Notify;
 
@@ -21,22 +21,49 @@ pub(crate) enum Moment {
     After,
 }
 
+/// What becomes of a commit whose answer is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lost {
+    /// It is carried out at once.
+    Landed,
+    /// It is carried out when somebody waits for the store to settle.
+    Landing,
+    /// It is not carried out.
+    Failed,
+}
+
 /// Counts acts, and blows at one of them.
 pub(crate) struct Fuse {
     acts: AtomicUsize,
     blows_at: usize,
     moment: Moment,
     blown: Notify,
+    /// What becomes of the next commit, if its answer is to be lost.
+    lost: Mutex<Option<Lost>>,
+    /// A commit that is on its way.
+    landing: Mutex<Option<Change>>,
 }
 
 impl Fuse {
     pub(crate) fn new(blows_at: usize, moment: Moment) -> Arc<Self> {
-        Arc::new(Self { acts: AtomicUsize::new(0), blows_at, moment, blown: Notify::new() })
+        Arc::new(Self {
+            acts: AtomicUsize::new(0),
+            blows_at,
+            moment,
+            blown: Notify::new(),
+            lost: Mutex::default(),
+            landing: Mutex::default(),
+        })
     }
 
     /// A fuse that holds.
     pub(crate) fn none() -> Arc<Self> {
         Self::new(usize::MAX, Moment::Before)
+    }
+
+    /// Loses the answer to the next commit.
+    pub(crate) fn lose_next_commit(&self, lost: Lost) {
+        *self.lost.lock().unwrap() = Some(lost);
     }
 
     /// Completes when the process dies.
@@ -60,6 +87,16 @@ impl Fuse {
 }
 
 pub(crate) struct FusedStore(pub(crate) Arc<dyn Store>, pub(crate) Arc<Fuse>);
+
+impl FusedStore {
+    /// A commit that is on its way comes before whatever is written next.
+    async fn land(&self) {
+        let landing = self.1.landing.lock().unwrap().take();
+        if let Some(change) = landing {
+            self.0.commit(&change).await.unwrap();
+        }
+    }
+}
 
 #[async_trait]
 impl Store for FusedStore {
@@ -86,19 +123,35 @@ impl Store for FusedStore {
     }
 
     async fn reserve(&self, reservation: &Reservation) -> Result<(), Error> {
+        self.land().await;
         self.1.act(self.0.reserve(reservation)).await
     }
 
+    async fn reserved(&self, id: &KeySetId, limit: u32) -> Result<Vec<Reservation>, Error> {
+        self.1.act(self.0.reserved(id, limit)).await
+    }
+
     async fn abandon(&self, material: MaterialId) -> Result<(), Error> {
+        self.land().await;
         self.1.act(self.0.abandon(material)).await
     }
 
     async fn forget(&self, material: MaterialId) -> Result<(), Error> {
+        self.land().await;
         self.1.act(self.0.forget(material)).await
     }
 
     async fn commit(&self, change: &Change) -> Result<u64, Error> {
-        self.1.act(self.0.commit(change)).await
+        self.land().await;
+        let lost = self.1.lost.lock().unwrap().take();
+        match lost {
+            None => return self.1.act(self.0.commit(change)).await,
+            Some(Lost::Landed) => drop(self.0.commit(change).await?),
+            Some(Lost::Landing) => *self.1.landing.lock().unwrap() = Some(change.clone()),
+            Some(Lost::Failed) => {}
+        }
+        let late = Error::new(Kind::Unavailable, "commit", "the answer is lost");
+        Err(Error { outcome: backend::Outcome::Unknown, ..late })
     }
 
     async fn answer(
@@ -107,6 +160,16 @@ impl Store for FusedStore {
         since: Timestamp,
     ) -> Result<Option<Answer>, Error> {
         self.1.act(self.0.answer(request, since)).await
+    }
+
+    async fn keep_answer(&self, answer: &Answer) -> Result<(), Error> {
+        self.land().await;
+        self.1.act(self.0.keep_answer(answer)).await
+    }
+
+    async fn settle(&self) -> Result<(), Error> {
+        self.land().await;
+        self.1.act(self.0.settle()).await
     }
 
     async fn drop_answers(&self, until: Timestamp) -> Result<(), Error> {

@@ -18,6 +18,7 @@ pub(crate) struct Memory {
     held: Mutex<BTreeMap<MaterialId, Arc<Pair>>>,
     out: AtomicBool,
     signing: Semaphore,
+    generating: Semaphore,
     arrived: Semaphore,
     generations: AtomicUsize,
 }
@@ -37,6 +38,7 @@ impl Memory {
             held: Mutex::default(),
             out: AtomicBool::new(false),
             signing: Semaphore::new(OPEN as usize),
+            generating: Semaphore::new(OPEN as usize),
             arrived: Semaphore::new(0),
             generations: AtomicUsize::new(0),
         })
@@ -60,6 +62,16 @@ impl Memory {
     /// Signatures wait from now on until [`Memory::let_sign`].
     pub(crate) async fn hold_signatures(&self) {
         self.signing.acquire_many(OPEN).await.unwrap().forget();
+    }
+
+    /// Generations wait from now on until [`Memory::let_generate`].
+    pub(crate) async fn hold_generations(&self) {
+        self.generating.acquire_many(OPEN).await.unwrap().forget();
+    }
+
+    /// Lets every generation go.
+    pub(crate) fn let_generate(&self) {
+        self.generating.add_permits(OPEN as usize);
     }
 
     /// Waits until a signature is being held.
@@ -104,6 +116,7 @@ impl Backend for Memory {
     }
 
     async fn generate(&self, order: &Order) -> Result<Material, Error> {
+        let _turn = self.generating.acquire().await.unwrap();
         self.reached("generate")?;
         let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let pair = Arc::new(Pair { pair, order: order.clone() });

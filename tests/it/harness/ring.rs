@@ -10,7 +10,8 @@ use signkeep::key::{
     Algorithm, Approval, Emergency, KeySet, KeySetId, Kid, Policy, PublicKey, PublicationLimits,
 };
 use signkeep::keyring::{
-    Changed, Context, Create, Error, Keyring, Mode, Parts, Revoke, Rollback, Rotate, Sign, Signed,
+    Changed, Context, Create, Error, Keyring, Mode, OpenError, Parts, Revoke, Rollback, Rotate,
+    Sign, Signed,
 };
 use signkeep::metrics::Metrics;
 use signkeep::store::Store;
@@ -25,6 +26,7 @@ pub(crate) struct World {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) vault: Arc<Memory>,
     pub(crate) clock: Arc<FrozenClock>,
+    pub(crate) metrics: Metrics,
     _dir: TempDir,
 }
 
@@ -44,6 +46,7 @@ impl World {
             store: Arc::new(store),
             vault: Memory::new(),
             clock: Arc::new(FrozenClock::at(start)),
+            metrics: Metrics::new(),
             _dir: dir,
         }
     }
@@ -53,20 +56,29 @@ impl World {
     }
 
     pub(crate) async fn life_with(&self, fuse: &Arc<Fuse>) -> Life {
+        let ring = Keyring::open(self.parts(fuse, Duration::from_secs(15))).await.unwrap();
+        Life { ring, id: "default".parse().unwrap() }
+    }
+
+    /// A process that is configured to let the JWKS be kept for `max_age`.
+    pub(crate) async fn start_with_max_age(&self, max_age: Duration) -> Result<Keyring, OpenError> {
+        Keyring::open(self.parts(&Fuse::none(), max_age)).await
+    }
+
+    fn parts(&self, fuse: &Arc<Fuse>, max_age: Duration) -> Parts {
         let backend: Arc<dyn Backend> =
             Arc::new(FusedBackend(Arc::clone(&self.vault) as Arc<dyn Backend>, Arc::clone(fuse)));
-        let parts = Parts {
+        Parts {
             store: Arc::new(FusedStore(Arc::clone(&self.store), Arc::clone(fuse))),
             backends: BTreeMap::from([(self.vault.name().clone(), backend)]),
             clock: Arc::clone(&self.clock) as Arc<dyn Clock>,
             limits: PublicationLimits {
-                max_age: Duration::from_secs(15),
+                max_age,
                 stale_while_revalidate: Duration::from_secs(15),
                 lease: Duration::from_secs(60),
             },
-            metrics: Metrics::default(),
-        };
-        Life { ring: Keyring::open(parts).await.unwrap(), id: "default".parse().unwrap() }
+            metrics: self.metrics.clone(),
+        }
     }
 }
 

@@ -141,6 +141,7 @@ pub(crate) fn answer(request_id: &str, time: Timestamp) -> Answer {
         asked: [7; 32],
         time,
         body: "{\"done\":true}".to_owned(),
+        revision: 1,
     }
 }
 

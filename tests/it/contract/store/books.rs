@@ -7,7 +7,7 @@ use crate::harness::store::{
 };
 use signkeep::audit::Action;
 use signkeep::key::{Algorithm, Hold, KeySet};
-use signkeep::store::{Kind, RequestKey};
+use signkeep::store::{Answer, Kind, RequestKey};
 use std::sync::Arc;
 
 fn one_key(number: u8) -> KeySet {
@@ -104,6 +104,7 @@ pub(crate) async fn an_answer_is_kept_with_its_change(bed: &impl Bed) {
     let given = answer("a", at(10));
     creating.answer = Some(given.clone());
     let revision = store.commit(&creating).await.unwrap();
+    let given = Answer { revision, ..given };
     let found = store.answer(&given.request, at(9)).await.unwrap();
     assert_eq!(found, Some(given.clone()));
     assert_eq!(store.answer(&given.request, at(10)).await.unwrap(), None);
@@ -193,6 +194,34 @@ pub(crate) async fn a_refused_pin_is_remembered_by_token_over_reopening(bed: &im
     store.set_refused_pin("0042", None).await.unwrap();
     store.set_refused_pin("0042", None).await.unwrap();
     assert_eq!(store.refused_pin("0042").await.unwrap(), None);
+}
+
+pub(crate) async fn an_answer_to_what_changed_nothing_is_kept_at_its_revision(bed: &impl Bed) {
+    let store = bed.open().await;
+    let given = Answer { revision: 41, ..answer("nothing", at(10)) };
+    store.keep_answer(&given).await.unwrap();
+    assert_eq!(store.answer(&given.request, at(9)).await.unwrap(), Some(given.clone()));
+    let again = store.keep_answer(&given).await.unwrap_err();
+    assert_eq!(again.kind, Kind::RequestAnswered);
+    store.settle().await.unwrap();
+}
+
+pub(crate) async fn reservations_are_listed_by_key_set_the_oldest_first(bed: &impl Bed) {
+    let store = bed.open().await;
+    let set = key_set("default", Algorithm::Es256);
+    let mut reserved = Vec::new();
+    for number in [3, 1, 2] {
+        let mut one = reservation(&key(&set, number, next()));
+        one.reserved = at(i64::from(number));
+        store.reserve(&one).await.unwrap();
+        reserved.push(one);
+    }
+    store.abandon(material(2)).await.unwrap();
+    reserved.sort_by_key(|one| one.reserved);
+    reserved.retain(|one| one.material != material(2));
+    assert_eq!(store.reserved(&set.id, 9).await.unwrap(), reserved);
+    assert_eq!(store.reserved(&set.id, 1).await.unwrap(), reserved[..1]);
+    assert_eq!(store.reserved(&"other".parse().unwrap(), 9).await.unwrap(), []);
 }
 
 pub(crate) async fn a_closed_store_answers_unavailable(bed: &impl Bed) {

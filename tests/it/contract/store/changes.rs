@@ -8,7 +8,7 @@ use crate::harness::store::{
 use signkeep::audit::Action;
 use signkeep::key::{
     Algorithm, Approval, Emergency, Hold, Key, KeySet, Place, Policy, RsaBits, Service, State,
-    StateName,
+    StateName, Undo,
 };
 use signkeep::store::{Kind, Store};
 use std::sync::Arc;
@@ -71,7 +71,7 @@ pub(crate) async fn every_algorithm_and_every_field_of_a_key_set_comes_back(bed:
         };
         changed.service = Service::Disabled;
         changed.rotation_hold = Hold::On;
-        changed.undo = Some(kid(number));
+        changed.undo = Some(Undo { made: kid(number), reinstates: kid(number) });
         let stored = commit(&*store, Some(&stored), &changed).await.unwrap();
         assert_eq!(loaded(&*store, set.id.as_str()).await, Some(stored));
     }

@@ -93,6 +93,8 @@ every_case! { Sqlite:
         wanted_material_cannot_be_forgotten
         material_that_nobody_reserved_can_be_abandoned_and_forgotten
         an_answer_is_kept_with_its_change
+        an_answer_to_what_changed_nothing_is_kept_at_its_revision
+        reservations_are_listed_by_key_set_the_oldest_first
         the_audit_record_is_numbered_without_gap_and_read_in_pages
         the_audit_record_is_append_only_even_behind_its_back
         a_refused_pin_is_remembered_by_token_over_reopening
@@ -123,7 +125,12 @@ async fn a_row_that_cannot_be_is_named_by_table_row_and_column() {
         ("UPDATE key_sets SET issuer = ''", "key_sets", "issuer"),
         ("UPDATE key_sets SET service = 'on'", "key_sets", "service"),
         ("UPDATE key_sets SET rotation_hold = '1'", "key_sets", "rotation_hold"),
-        ("UPDATE key_sets SET undo_kid = '?'", "key_sets", "undo_kid"),
+        ("UPDATE key_sets SET undo_kid = '?', undo_reinstates = '?'", "key_sets", "undo_kid"),
+        (
+            "UPDATE key_sets SET undo_kid = '?', undo_reinstates = NULL",
+            "key_sets",
+            "undo_reinstates",
+        ),
         ("UPDATE key_sets SET rsa_bits = 1024", "key_sets", "rsa_bits"),
         ("UPDATE key_sets SET revision = 9", "key_sets", "revision"),
         ("UPDATE key_sets SET destroy_after_us = -5", "key_sets", "destroy_after_us"),
