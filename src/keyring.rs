@@ -51,7 +51,7 @@ use rotator::Backoff;
 use snapshot::Snapshot;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use tokio::sync::{Notify, Semaphore, broadcast};
+use tokio::sync::{Semaphore, broadcast, watch as signal};
 
 /// Changes that generate keys and may be under way at once, waiting ones included.
 const GENERATIONS_MAX: u32 = 64;
@@ -94,7 +94,7 @@ struct Inner {
     repeating: Locks<RequestKey>,
     events: broadcast::Sender<Event>,
     /// Wakes the rotator.
-    wake: Notify,
+    wake: signal::Sender<()>,
     doubt: Doubt,
     /// Material that is not wanted any more and may not be marked yet.
     unwanted: Mutex<Vec<Reservation>>,
@@ -121,7 +121,7 @@ impl Keyring {
             generating: Locks::default(),
             repeating: Locks::default(),
             events: broadcast::Sender::new(EVENTS_BEHIND_MAX),
-            wake: Notify::new(),
+            wake: signal::Sender::new(()),
             doubt: Doubt::default(),
             unwanted: Mutex::default(),
             backoff: Mutex::default(),
@@ -150,6 +150,11 @@ impl Keyring {
                 "the configuration has no backend of that name",
             ),
         })
+    }
+
+    /// Something may be due.
+    fn wake(&self) {
+        self.0.wake.send_replace(());
     }
 
     /// Resolves once no change that a caller asked for is under way any more.

@@ -140,7 +140,7 @@ impl Keyring {
             }
             Err(error) => {
                 match error.outcome {
-                    Outcome::Unknown => self.0.wake.notify_one(),
+                    Outcome::Unknown => self.wake(),
                     Outcome::Nothing => {
                         self.0.doubt.end();
                         job.not_committed();
@@ -214,7 +214,7 @@ impl Keyring {
         self.0.snapshot.store(Arc::new(snapshot));
         // That nobody is watching is no error.
         drop(self.0.events.send(event));
-        self.0.wake.notify_one();
+        self.wake();
         set
     }
 

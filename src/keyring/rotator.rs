@@ -45,36 +45,35 @@ impl Keyring {
     pub async fn run_rotator(&self, stop: impl Future<Output = ()> + Send) {
         tokio::select! {
             () = stop => {}
-            // A doubt is cleared however long a backend takes over something else.
-            never = async { tokio::join!(self.clear_doubts(), self.rotate_on()) } => match never {},
-        }
-    }
-
-    async fn clear_doubts(&self) -> Infallible {
-        loop {
-            self.try_to_clear_doubt().await;
-            self.pause().await;
-        }
-    }
-
-    async fn rotate_on(&self) -> Infallible {
-        loop {
-            self.do_what_is_due().await;
-            self.pause().await;
-        }
-    }
-
-    async fn pause(&self) {
-        tokio::select! {
-            () = self.0.wake.notified() => {}
-            () = tokio::time::sleep(PAUSE) => {}
+            // Each goes its own way: a doubt is cleared however long a backend takes over
+            // something else.
+            never = async {
+                tokio::join!(
+                    self.again_and_again(Self::try_to_clear_doubt),
+                    self.again_and_again(Self::keep_house),
+                    self.again_and_again(Self::do_what_is_due),
+                )
+            } => match never.0 {},
         }
     }
 
     /// Does everything that is due now, once.
     pub async fn tick(&self) {
         self.try_to_clear_doubt().await;
+        self.keep_house().await;
         self.do_what_is_due().await;
+    }
+
+    async fn again_and_again(&self, work: impl AsyncFn(&Self)) -> Infallible {
+        let mut woken = self.0.wake.subscribe();
+        loop {
+            work(self).await;
+            tokio::select! {
+                // The sender lives as long as we do.
+                _ = woken.changed() => {}
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+        }
     }
 
     /// Key sets of different backends do not wait for one another.
@@ -91,7 +90,7 @@ impl Keyring {
                 }
             }
         });
-        tokio::join!(self.keep_house(), join_all(steps));
+        join_all(steps).await;
     }
 
     async fn attempt(&self, set: &KeySet, step: &Step) {
