@@ -43,7 +43,8 @@ async fn look(parts: &Parts) {
     let store = verdict(parts.store.probe()).await;
     let mut backends = BTreeMap::new();
     for (name, backend) in &parts.backends {
-        backends.insert(name.to_string(), verdict(backend.probe()).await);
+        let out = verdict(backend.probe()).await;
+        backends.insert(name.to_string(), out.or_else(|| bereft(&parts.keyring, name)));
     }
     let incomplete: Vec<_> = parts.keyring.incomplete().iter().map(ToString::to_string).collect();
     let before = parts.health.report();
@@ -64,6 +65,13 @@ async fn look(parts: &Parts) {
         parts.metrics.load(name, load);
     }
     tell(&before, &after);
+}
+
+/// A backend that answers and has none of the keys that sign is of no use: a token was put in the
+/// place of another.
+fn bereft(keyring: &Keyring, name: &BackendName) -> Option<String> {
+    let why = "it holds none of the keys that sign; is it the token that they were made in?";
+    keyring.is_bereft(name).then(|| why.to_owned())
 }
 
 /// None if it is well, else why it is out.

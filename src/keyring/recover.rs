@@ -100,6 +100,16 @@ impl Keyring {
         locked(&self.0.absent).clone()
     }
 
+    /// Whether a backend was found to hold none of the keys that are to sign in it.
+    pub fn is_bereft(&self, backend: &BackendName) -> bool {
+        let absent = locked(&self.0.absent);
+        let gone = |kid: Kid| absent.iter().any(|absent| absent.kid == kid);
+        let snapshot = self.0.snapshot.load();
+        let signers = snapshot.lines.values().filter_map(|line| line.signer.as_ref());
+        let mut here = signers.filter(|signer| signer.backend_name == *backend).peekable();
+        !absent.is_empty() && here.peek().is_some() && here.all(|signer| gone(signer.kid))
+    }
+
     /// What the backends hold under our label and the store cannot explain, and which keys they
     /// lack. A backend that is out is an error: finding nothing there would prove nothing.
     pub async fn survey(&self) -> Result<Survey, Error> {

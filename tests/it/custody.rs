@@ -263,6 +263,9 @@ async fn keys_whose_material_is_gone_are_reported() {
     let absent = life.ring.absent();
     assert_eq!(absent.len(), 1);
     assert_eq!((&absent[0].key_set, absent[0].kid), (&life.id, current.kid));
+    assert!(life.ring.is_bereft(world.vault.name()));
+    life.rotate().await.unwrap();
+    assert!(!life.ring.is_bereft(world.vault.name()), "the next key is there");
 }
 
 #[test]
