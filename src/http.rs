@@ -9,6 +9,7 @@ mod answer;
 mod certificates;
 mod conditional;
 mod discovery;
+mod document;
 mod jwks;
 pub mod metrics;
 mod probe;
@@ -18,14 +19,15 @@ mod server;
 pub use server::{Limits, serve, serve_within};
 
 use crate::health::Health;
-use crate::key::{KeySet, KeySetId};
-use crate::keyring::{self, Keyring};
+use crate::key::{KeySet, KeySetId, Service};
+use crate::keyring::Keyring;
 use answer::Refusal;
 use axum::extract;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Router, http};
-use publication::{Document, Publication, Publications};
+use document::Document;
+use publication::{Publication, Publications};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,7 +76,8 @@ impl Settings {
 /// The routes of the public listener.
 pub fn router(state: State) -> Router {
     let State { keyring, health, default_key_set, settings } = state;
-    let source = Box::new(move |id: &KeySetId| keyring.key_set(id));
+    // That there is no such key set is all that can go wrong.
+    let source = Box::new(move |id: &KeySetId| keyring.key_set(id).ok());
     routes(Shim {
         source,
         health,
@@ -85,7 +88,7 @@ pub fn router(state: State) -> Router {
 }
 
 /// Finds a key set in the keyring's snapshot.
-type Source = Box<dyn Fn(&KeySetId) -> Result<Arc<KeySet>, keyring::Error> + Send + Sync>;
+type Source = Box<dyn Fn(&KeySetId) -> Option<Arc<KeySet>> + Send + Sync>;
 
 struct Shim {
     source: Source,
@@ -165,19 +168,10 @@ impl Shim {
     /// What is published of a key set now. One that is unknown, internal or deleted is not found,
     /// each in the same words.
     fn publication(&self, id: &KeySetId) -> Result<Arc<Publication>, Refusal> {
-        if id.is_internal() {
+        let served = |set: &Arc<KeySet>| !set.id.is_internal() && set.service != Service::Deleted;
+        let Some(key_set) = (self.source)(id).filter(served) else {
+            self.publications.forget(id);
             return Err(Refusal::NotFound);
-        }
-        let key_set = match (self.source)(id) {
-            Ok(key_set) if key_set.service != crate::key::Service::Deleted => key_set,
-            Ok(_) | Err(keyring::Error::KeySetNotFound { .. }) => {
-                self.publications.forget(id);
-                return Err(Refusal::NotFound);
-            }
-            Err(error) => {
-                tracing::warn!(key_set = %id, %error, "the key set cannot be served");
-                return Err(Refusal::Unavailable);
-            }
         };
         self.publications
             .current(key_set, |key_set| {

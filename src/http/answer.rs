@@ -1,7 +1,7 @@
 //! From a document, or a refusal, to a response.
 
 use super::conditional;
-use super::publication::Document;
+use super::document::Document;
 use axum::body::Body;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
@@ -51,8 +51,6 @@ pub(super) enum Refusal {
     Method,
     /// The key set has no current key, so it has no current certificate.
     NoCurrentKey,
-    /// The keyring cannot vouch for what it knows.
-    Unavailable,
     /// A fault of ours.
     Fault,
 }
@@ -65,7 +63,6 @@ impl IntoResponse for Refusal {
             Self::NoCurrentKey => {
                 (StatusCode::SERVICE_UNAVAILABLE, "no current key; the service is generating one")
             }
-            Self::Unavailable => (StatusCode::SERVICE_UNAVAILABLE, "try again shortly"),
             Self::Fault => (StatusCode::INTERNAL_SERVER_ERROR, "internal fault"),
         };
         let mut response = json(status, serde_json::json!({ "error": error }));

@@ -8,7 +8,7 @@
 //! | `/pb7` | PKCS#7 certs-only, DER, as a file |
 //! | `/fingerprint` | SHA-1 of the DER in upper-case hex with colons, as text |
 
-use super::publication::{Document, Error};
+use super::document::{Document, Error};
 use crate::key::Key;
 use crate::x509::{bundle, fingerprint, pem};
 

@@ -6,7 +6,7 @@
 //! values that other issuers without a login use, Kubernetes among them.
 
 use super::Settings;
-use super::publication::{Document, Error};
+use super::document::{Document, Error};
 use crate::key::{Algorithm, KeySet, KeySetId};
 use serde::Serialize;
 

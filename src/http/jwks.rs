@@ -3,7 +3,7 @@
 //! `application/json` and not `application/jwk-set+json`: there are verifiers that refuse the
 //! latter, and none that refuses the former.
 
-use super::publication::{Document, Error};
+use super::document::{Document, Error};
 use crate::jose::JwkSet;
 use crate::key::KeySet;
 
