@@ -30,7 +30,7 @@ mod snapshot;
 mod update;
 mod watch;
 
-pub use answer::{Barrier, Changed, Cursor, Event, Jwt, Page, Signed};
+pub use answer::{Barrier, Changed, Cursor, Event, Jwt, Listed, Page, Signed};
 pub use error::{Error, InvalidField, OpenError};
 pub use recover::{Absent, Survey, Unexplained};
 pub use request::{

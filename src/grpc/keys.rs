@@ -7,8 +7,8 @@ use super::proto::key_service_server::KeyService;
 use super::stream;
 use super::watch::Watcher;
 use super::{Settings, answer, convert, status};
-use crate::key::{Hold, KeySet, KeySetId, Service};
-use crate::keyring::{Changed, Context, Error, Keyring, RequestId};
+use crate::key::{Hold, KeySetId, Service};
+use crate::keyring::{Changed, Context, Error, Keyring, Listed, RequestId};
 use prost::Message;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -40,10 +40,6 @@ impl Keys {
         call.context(request_id, self.settings.change_timeout_max)
     }
 
-    fn key_set(&self, set: &KeySet) -> pb::KeySet {
-        answer::key_set(set)
-    }
-
     async fn serve(
         &self,
         call: &Call,
@@ -68,7 +64,7 @@ impl Keys {
         let mut last: Option<&KeySetId> = None;
         let mut bytes = 0;
         for set in &found {
-            let next = self.key_set(set);
+            let next = answer::key_set(set);
             bytes += next.encoded_len();
             let full = page.key_sets.len() >= asked.limit || bytes > PAGE_BYTES_MAX;
             if let Some(last) = last.filter(|_| full) {
@@ -90,10 +86,12 @@ impl Keys {
         let set = self.keyring.key_set(&asked.key_set)?;
         let found =
             self.keyring.keys(&asked.key_set, &asked.states, asked.after, asked.limit).await?;
-        let pending = found.pending.iter().map(answer::pending);
-        let keys = found.keys.iter().map(|key| answer::key(key, &set));
+        let keys = found.keys.iter().map(|listed| match listed {
+            Listed::Key(key) => answer::key(key, &set),
+            Listed::Pending(reserved) => answer::pending(reserved),
+        });
         Ok(pb::ListKeysResponse {
-            keys: pending.chain(keys).collect(),
+            keys: keys.collect(),
             next_page_token: found.after.map(|after| asked.token(after)).unwrap_or_default(),
             incomplete: set.missing().any(),
             rotation_hold: set.rotation_hold == Hold::On,
@@ -114,7 +112,7 @@ impl KeyService for Keys {
             let context = self.context(&call, request_id);
             let changed = self.keyring.create(context, create).await?;
             Ok(pb::CreateKeySetResponse {
-                key_set: Some(self.key_set(&changed.key_set)),
+                key_set: Some(answer::key_set(&changed.key_set)),
                 replayed: changed.replayed,
                 barrier: Some(answer::barrier(changed.barrier)),
             })
@@ -131,7 +129,7 @@ impl KeyService for Keys {
             let id = convert::key_set(&request.key_set)?;
             about(&id);
             let set = self.keyring.key_set(&id)?;
-            Ok(pb::GetKeySetResponse { key_set: Some(self.key_set(&set)) })
+            Ok(pb::GetKeySetResponse { key_set: Some(answer::key_set(&set)) })
         };
         call.reply(work())
     }
@@ -155,7 +153,7 @@ impl KeyService for Keys {
             let context = self.context(&call, request_id);
             let changed = self.keyring.update(context, id, update).await?;
             Ok(pb::UpdateKeySetResponse {
-                key_set: Some(self.key_set(&changed.key_set)),
+                key_set: Some(answer::key_set(&changed.key_set)),
                 replayed: changed.replayed,
                 barrier: Some(answer::barrier(changed.barrier)),
             })
@@ -171,7 +169,7 @@ impl KeyService for Keys {
         let (set, reason, again) = (request.key_set, request.reason, request.request_id);
         let changed = self.serve(&call, &set, reason, &again, Service::Disabled);
         call.reply(changed.await.map(|changed| pb::DisableKeySetResponse {
-            key_set: Some(self.key_set(&changed.key_set)),
+            key_set: Some(answer::key_set(&changed.key_set)),
             replayed: changed.replayed,
             barrier: Some(answer::barrier(changed.barrier)),
         }))
@@ -185,7 +183,7 @@ impl KeyService for Keys {
         let (set, reason, again) = (request.key_set, request.reason, request.request_id);
         let changed = self.serve(&call, &set, reason, &again, Service::Enabled);
         call.reply(changed.await.map(|changed| pb::EnableKeySetResponse {
-            key_set: Some(self.key_set(&changed.key_set)),
+            key_set: Some(answer::key_set(&changed.key_set)),
             replayed: changed.replayed,
             barrier: Some(answer::barrier(changed.barrier)),
         }))
@@ -199,7 +197,7 @@ impl KeyService for Keys {
         let (set, reason, again) = (request.key_set, request.reason, request.request_id);
         let changed = self.serve(&call, &set, reason, &again, Service::Deleted);
         call.reply(changed.await.map(|changed| pb::DeleteKeySetResponse {
-            key_set: Some(self.key_set(&changed.key_set)),
+            key_set: Some(answer::key_set(&changed.key_set)),
             replayed: changed.replayed,
             barrier: Some(answer::barrier(changed.barrier)),
         }))

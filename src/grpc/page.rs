@@ -7,7 +7,7 @@
 use super::convert;
 use super::proto as pb;
 use super::violations::Violations;
-use crate::key::{KeySetId, Kid, StateName};
+use crate::key::{KeySetId, StateName};
 use crate::keyring::{Cursor, Error};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use jiff::Timestamp;
@@ -138,21 +138,21 @@ fn open(wrong: &mut Violations, token: &str, bound: &[u8; BOUND_LEN]) -> Option<
     place
 }
 
-/// State (its number in [`StateName::ALL`]), microseconds since 1970 (8 bytes, big-endian), kid.
+/// State (its number in [`StateName::ALL`]), microseconds since 1970 (8 bytes, big-endian), id.
 fn write_cursor(cursor: Cursor) -> Vec<u8> {
     let state = StateName::ALL.iter().position(|state| *state == cursor.state);
     let state = state.and_then(|at| u8::try_from(at).ok()).unwrap_or(u8::MAX);
     let created = cursor.created.as_microsecond().to_be_bytes();
-    [&[state], created.as_slice(), cursor.kid.as_bytes()].concat()
+    [&[state], created.as_slice(), cursor.id.as_slice()].concat()
 }
 
 fn read_cursor(place: &[u8]) -> Option<Cursor> {
     let (state, rest) = place.split_first()?;
-    let (created, kid) = rest.split_first_chunk::<8>()?;
+    let (created, id) = rest.split_first_chunk::<8>()?;
     Some(Cursor {
         state: *StateName::ALL.get(usize::from(*state))?,
         created: Timestamp::from_microsecond(i64::from_be_bytes(*created)).ok()?,
-        kid: Kid::from_thumbprint(kid.try_into().ok()?),
+        id: id.try_into().ok()?,
     })
 }
 
@@ -173,7 +173,7 @@ mod tests {
         Cursor {
             state: StateName::Previous,
             created: "2026-11-23T10:00:00.123456Z".parse().unwrap(),
-            kid: Kid::from_thumbprint([7; 32]),
+            id: [7; 32],
         }
     }
 

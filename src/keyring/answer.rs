@@ -66,11 +66,18 @@ pub struct Jwt {
 #[derive(Clone, Debug)]
 pub struct Page {
     /// The keys, in ListKeys' order.
-    pub keys: Vec<Arc<Key>>,
-    /// Material that is being generated, on the first page if it was asked for.
-    pub pending: Vec<Reservation>,
+    pub keys: Vec<Listed>,
     /// Where the next page starts; none at the end.
     pub after: Option<Cursor>,
+}
+
+/// One entry of a [`Page`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// A key.
+    Key(Arc<Key>),
+    /// Material that is being generated: it has no name yet.
+    Pending(Reservation),
 }
 
 /// A place in ListKeys' order: by state as asked for, within a state newest first.
@@ -80,8 +87,8 @@ pub struct Cursor {
     pub state: StateName,
     /// When it was created.
     pub created: Timestamp,
-    /// Its name.
-    pub kid: Kid,
+    /// What tells it from others of that time: its kid, or its material id filled up with zeros.
+    pub id: [u8; 32],
 }
 
 /// A message to those who watch.
