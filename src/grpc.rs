@@ -19,11 +19,12 @@ mod health;
 mod keys;
 mod page;
 pub mod proto;
-mod refusal;
+mod release;
 mod routes;
 mod signing;
 mod status;
 mod stream;
+mod told;
 mod violations;
 mod watch;
 

@@ -13,8 +13,8 @@ const DEPTH_MAX: usize = 32;
 /// Every integer up to here is one double and no other (2^53).
 const EXACT_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// The text of a structure, the value of `field`. Numbers are doubles on the wire: those that are integers a double holds
-/// exactly are written as integers.
+/// The text of a structure, the value of `field`. Numbers are doubles on the wire: those that are
+/// integers a double holds exactly are written as integers.
 pub(super) fn from_struct(wrong: &mut Violations, field: &str, claims: Struct) -> Option<Bytes> {
     let mut path = vec![field.to_owned()];
     let object = object(claims, &mut path)

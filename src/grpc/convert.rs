@@ -263,5 +263,23 @@ pub(super) fn sign_jwt(request: pb::SignJwtRequest) -> Result<SignJwt, Error> {
     wrong.finish(jwt)
 }
 
+/// An error about claims, where they were given as text: it names the field that they came in.
+pub(super) fn in_text(error: Error) -> Error {
+    let named = |field: String| match field.strip_prefix("claims") {
+        Some(path) => format!("claims_json{path}"),
+        None => field,
+    };
+    match error {
+        Error::ClaimNotAllowed { claim, field, why } => {
+            Error::ClaimNotAllowed { claim, field: named(field), why }
+        }
+        Error::Invalid { fields } => {
+            let renamed = |wrong: InvalidField| InvalidField { field: named(wrong.field), ..wrong };
+            Error::Invalid { fields: fields.into_iter().map(renamed).collect() }
+        }
+        other => other,
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@ use tonic::body::Body;
 use tonic::codegen::http::{self, HeaderMap, HeaderValue, request};
 use tonic::service::Routes;
 use tonic::{Code, Status};
+use tonic_types::StatusExt;
 use tower::ServiceExt;
 use tracing::{Instrument, Span, field};
 
@@ -144,8 +145,8 @@ fn is_probe(path: &str) -> bool {
     path.starts_with("/grpc.health.v1.")
 }
 
-/// The response, or if it is an error that tonic made by itself, that error as we tell it. Errors of
-/// ours carry details; tonic's carry none.
+/// The response, or if it is an error that tonic made by itself, that error as we tell it. Errors
+/// of ours carry details; tonic's carry none.
 fn in_our_words(response: http::Response<Body>, id: &str) -> http::Response<Body> {
     if !response.headers().contains_key(STATUS) || response.headers().contains_key(DETAILS) {
         return response;
@@ -163,8 +164,15 @@ fn log(headers: &HeaderMap, path: &str, took: Duration) {
     match code {
         Code::Ok if Work::at(path) == Work::Change => tracing::info!(?code, ms, "answered"),
         Code::Ok => tracing::debug!(?code, ms, "answered"),
-        _ => tracing::info!(?code, ms, "refused"),
+        _ => tracing::info!(?code, reason = reason(headers), ms, "not done"),
     }
+}
+
+/// `ErrorInfo.reason` of an error; empty for one of a service that is not ours.
+fn reason(headers: &HeaderMap) -> String {
+    let status = Status::from_header_map(headers);
+    let info = status.and_then(|status| status.get_details_error_info());
+    info.map(|info| info.reason).unwrap_or_default()
 }
 
 #[cfg(test)]

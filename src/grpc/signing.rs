@@ -5,13 +5,14 @@ use super::convert::Form;
 use super::proto as pb;
 use super::proto::sign_stream_response::Outcome;
 use super::proto::signing_service_server::SigningService;
+use super::release::{Releasing, Seal, Waiting};
 use super::stream::{self, Answers, late};
 use super::{Settings, answer, convert, encode, status, stopped};
 use crate::key::Kid;
 use crate::keyring::{Error, Keyring, Sign};
 use crate::x509;
 use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
+use futures_util::stream::{BoxStream, FuturesUnordered};
 use prost::Message;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,8 +23,6 @@ use tonic::{Code, Request, Response, Status, Streaming};
 
 /// Longest request id of an item, in bytes.
 const ITEM_ID_LEN_MAX: usize = 128;
-/// Answers that wait for the transport.
-const ANSWERS_MAX: usize = 16;
 
 /// Answers for the keyring.
 #[derive(Clone)]
@@ -92,10 +91,12 @@ impl SigningService for Signing {
 
     async fn sign_jwt(&self, request: Request<pb::SignJwtRequest>) -> Answer<pb::SignJwtResponse> {
         let (call, request) = Call::open(request)?;
+        let as_text = matches!(request.payload, Some(pb::sign_jwt_request::Payload::ClaimsJson(_)));
         let work = async {
             let sign = convert::sign_jwt(request)?;
             about(&sign.key_set);
-            let jwt = self.keyring.sign_jwt(self.until(&call), sign).await?;
+            let jwt = self.keyring.sign_jwt(self.until(&call), sign).await;
+            let jwt = jwt.map_err(|error| if as_text { convert::in_text(error) } else { error })?;
             about_key(&jwt.kid);
             Ok(pb::SignJwtResponse {
                 jwt: jwt.compact,
@@ -106,7 +107,7 @@ impl SigningService for Signing {
         call.reply(work.await)
     }
 
-    type SignStreamStream = ReceiverStream<Result<pb::SignStreamResponse, Status>>;
+    type SignStreamStream = BoxStream<'static, Result<pb::SignStreamResponse, Status>>;
 
     async fn sign_stream(
         &self,
@@ -114,10 +115,14 @@ impl SigningService for Signing {
     ) -> Answer<Self::SignStreamStream> {
         let (call, items) = Call::open(request)?;
         let id = call.id.clone();
-        let (answers, received) = mpsc::channel(ANSWERS_MAX);
+        let (answers, received) = mpsc::channel(1);
         let signer = Stream { signing: self.clone(), call, answers: answers.clone() };
         stream::spawn(answers, id, signer.run(items));
-        Ok(Response::new(received.into()))
+        let released = Releasing::new(ReceiverStream::new(received), |waiting| {
+            let waiting: Result<_, Status> = waiting;
+            waiting.map(released)
+        });
+        Ok(Response::new(released.boxed()))
     }
 
     async fn get_public_key(
@@ -152,13 +157,14 @@ impl SigningService for Signing {
 struct Stream {
     signing: Signing,
     call: Call,
-    answers: Answers<pb::SignStreamResponse>,
+    answers: Answers<Waiting<pb::SignStreamResponse>>,
 }
 
 impl Stream {
     /// Reads items while there is room for them, answers each as soon as it is done, and after the
     /// last item, or a stop, lets those under way finish. An item that finds the whole face busy
-    /// waits, and with it all that come after it.
+    /// waits, and with it all that come after it. However long an answer waits, its key is checked
+    /// when the transport takes it.
     async fn run(self, mut items: Streaming<pb::SignStreamRequest>) -> Result<(), Status> {
         let mut stopping = self.signing.stopping.clone();
         let mut read: Option<pb::SignStreamRequest> = None;
@@ -209,8 +215,7 @@ impl Stream {
         &self,
         item: pb::SignStreamRequest,
         _place: Option<OwnedSemaphorePermit>,
-    ) -> pb::SignStreamResponse {
-        let deadline = self.signing.until(&self.call);
+    ) -> Waiting<pb::SignStreamResponse> {
         let request_id = item.request_id;
         let request = item.request.unwrap_or_default();
         let work = async {
@@ -218,15 +223,28 @@ impl Stream {
                 return Err(convert::wrong("request_id", "must be at most 128 bytes"));
             }
             let (sign, form) = convert::sign(request)?;
-            let (signed, _) = self.signing.sign_one(deadline, sign, form).await?;
-            Ok(signed)
+            let key_set = sign.key_set.clone();
+            let deadline = self.signing.until(&self.call);
+            let (signed, kid) = self.signing.sign_one(deadline, sign, form).await?;
+            let (keyring, request) = (self.signing.keyring.clone(), self.call.id.clone());
+            Ok((signed, Seal::new(keyring, key_set, kid, request)))
         };
-        let outcome = match work.await {
-            Ok(signed) => Outcome::Signed(signed),
-            Err(error) => Outcome::Error(packed(&status::of(error, &self.call.id))),
+        let (outcome, seal) = match work.await {
+            Ok((signed, seal)) => (Outcome::Signed(signed), Some(seal)),
+            Err(error) => (Outcome::Error(packed(&status::of(error, &self.call.id))), None),
         };
-        pb::SignStreamResponse { request_id: clipped(request_id), outcome: Some(outcome) }
+        let request_id = clipped(request_id);
+        Waiting { answer: pb::SignStreamResponse { request_id, outcome: Some(outcome) }, seal }
     }
+}
+
+/// The answer as it may be told now: an error in place of a signature by a key that signs no more.
+fn released(waiting: Waiting<pb::SignStreamResponse>) -> pb::SignStreamResponse {
+    let Waiting { mut answer, seal } = waiting;
+    if let Some(Err(told)) = seal.map(|seal| seal.check()) {
+        answer.outcome = Some(Outcome::Error(packed(&told)));
+    }
+    answer
 }
 
 /// The status as a message, with its details.

@@ -6,7 +6,7 @@
 //! text and the request's id, under which the log has the cause.
 
 use super::proto::ErrorReason as Reason;
-use super::refusal::Refusal as Told;
+use super::told::Told;
 use crate::key::{KeySetId, Kid, Refusal};
 use crate::keyring::{Error, InvalidField};
 use crate::{backend, store};
@@ -35,10 +35,11 @@ pub(super) fn of(error: Error, request: &str) -> Status {
         Error::PublicKeyInUse => {
             Told::new(Code::AlreadyExists, Reason::PublicKeyInUse, text).status()
         }
-        Error::ClaimNotAllowed { claim, .. } => {
-            Told::new(Code::InvalidArgument, Reason::ClaimNotAllowed, &text)
+        Error::ClaimNotAllowed { claim, field, .. } => {
+            Told::new(Code::PermissionDenied, Reason::ClaimNotAllowed, &text)
                 .with("claim", &claim)
-                .field(&format!("claims.{claim}"), &text)
+                .with("field", &field)
+                .field(&field, &text)
                 .status()
         }
         Error::DigestLength { algorithm, wanted, given } => {
@@ -91,7 +92,7 @@ pub(super) fn of_creation(error: Error, request: &str) -> Status {
 
 /// A fault of ours. The cause goes into the log and nowhere else.
 pub(super) fn fault(request: &str, cause: &dyn Display) -> Status {
-    tracing::error!(request, %cause, "internal fault");
+    tracing::error!(request, error = %cause, "a fault of the service");
     let text = "a fault of the service; its log has the cause under the request id";
     Told::new(Code::Internal, Reason::InternalFault, text).with("request_id", request).status()
 }
@@ -103,7 +104,7 @@ pub(super) fn foreign(status: &Status, request: &str) -> Status {
             Told::new(Code::Unimplemented, Reason::UnknownMethod, "there is no such rpc").status()
         }
         Code::OutOfRange | Code::ResourceExhausted => {
-            let text = "a message is larger than what is read here, 64 KiB by default";
+            let text = "the message is larger than 64 KiB";
             Told::new(Code::ResourceExhausted, Reason::MessageTooLarge, text).status()
         }
         Code::Unimplemented => Told::new(
@@ -232,7 +233,9 @@ fn late(text: &str, committed: Option<bool>) -> Status {
 
 fn from_backend(name: &crate::key::BackendName, source: &backend::Error, request: &str) -> Status {
     let passing = |code, reason, text: String, wait| {
-        tracing::warn!(request, backend = %name, cause = %source, "backend");
+        tracing::warn!(
+            request, backend = %name, error = %source, "the backend could not serve a request"
+        );
         Told::new(code, reason, text).with("backend", name).retry_in(wait).status()
     };
     match source.kind {
@@ -259,28 +262,20 @@ fn from_backend(name: &crate::key::BackendName, source: &backend::Error, request
 fn from_store(source: &store::Error, request: &str) -> Status {
     match source.kind {
         store::Kind::Unavailable => {
-            tracing::warn!(request, cause = %source, "store");
+            tracing::warn!(request, error = %source, "the store could not serve a request");
             let text = "the store is out; try again later";
             Told::new(Code::Unavailable, Reason::StoreUnavailable, text)
                 .retry_in(AFTER_OUTAGE)
                 .status()
         }
-        store::Kind::Conflict | store::Kind::RequestAnswered => {
+        store::Kind::Conflict => {
             changed("the key set was changed by another request at the same time; try again", None)
         }
-        store::Kind::KeySetExists => Told::new(
-            Code::AlreadyExists,
-            Reason::KeySetExists,
-            "there is, or was, a key set of that id; names are not used again",
-        )
-        .status(),
-        store::Kind::PublicKeyInUse => Told::new(
-            Code::AlreadyExists,
-            Reason::PublicKeyInUse,
-            "the backend generated a key that is in use already",
-        )
-        .status(),
-        store::Kind::Corrupt => fault(request, source),
+        // The keyring has its own errors for the first three; one that gets here is a defect.
+        store::Kind::KeySetExists
+        | store::Kind::PublicKeyInUse
+        | store::Kind::RequestAnswered
+        | store::Kind::Corrupt => fault(request, source),
     }
 }
 

@@ -15,8 +15,8 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// The sending half of a stream of answers.
 pub(super) type Answers<T> = mpsc::Sender<Result<T, Status>>;
 
-/// Does a stream's `work` in a task of its own. If it fails, or panics, the stream ends with that as
-/// its status. `request` is the request's id.
+/// Does a stream's `work` in a task of its own. If it fails, or panics, the stream ends with that
+/// as its status. `request` is the request's id.
 pub(super) fn spawn<T: Send + 'static>(
     answers: Answers<T>,
     request: Arc<str>,

@@ -37,6 +37,8 @@ pub enum Error {
     ClaimNotAllowed {
         /// Its name.
         claim: String,
+        /// Where it stands in the request, e.g. `claims.jti` or `header.alg`.
+        field: String,
         /// What would be right.
         why: &'static str,
     },

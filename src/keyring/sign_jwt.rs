@@ -31,14 +31,14 @@ impl Keyring {
         let claims = Members::parse("claims", &sign.claims)?;
         let header = match &sign.header {
             Some(header) => Members::parse("header", header)?,
-            None => Members::default(),
+            None => Members::none("header"),
         };
         header.refuse(&OWN_PARAMETERS, "is the service's own header parameter; leave it out")?;
         let typ = sign.typ.as_deref().unwrap_or("JWT");
         let prepare = |line: &Line, signer: &Signer| {
             let times = Times::of(&claims, sign.lifetime, line, self.now())?;
             let payload = payload(&claims, line, &times)?;
-            let protected = jws::protected(signer.algorithm, &signer.kid, typ, &header.0);
+            let protected = jws::protected(signer.algorithm, &signer.kid, typ, &header.all);
             let signing_input = jws::signing_input(&protected, payload.as_bytes());
             let input = Input::Message(signing_input.clone().into());
             Ok((input, (signing_input, times.expires)))
@@ -57,7 +57,7 @@ fn payload(claims: &Members, line: &Line, times: &Times) -> Result<String, Error
     let (iat, exp) = (times.issued.as_second(), times.expires.as_second());
     let jti = base64url(&random::<16>()?);
     let mut payload = format!(r#"{{"iss":{issuer},"iat":{iat},"exp":{exp},"jti":"{jti}""#);
-    for (name, value) in &claims.0 {
+    for (name, value) in &claims.all {
         match name.as_str() {
             "exp" => {}
             "iss"
@@ -65,7 +65,7 @@ fn payload(claims: &Members, line: &Line, times: &Times) -> Result<String, Error
                     == Some(issuer.clone()) => {}
             "iss" => {
                 let why = "is set by the service to the key set's issuer; leave it out";
-                return Err(Error::ClaimNotAllowed { claim: name.clone(), why });
+                return Err(claims.not_allowed(name, why));
             }
             _ => {
                 payload.push(',');
@@ -124,42 +124,57 @@ impl Times {
     }
 }
 
-/// The members of a JSON object, each value as it was written.
-#[derive(Default)]
-struct Members(Vec<(String, Box<RawValue>)>);
+/// The members of a JSON object, each value as it was written, and the field that holds it.
+struct Members {
+    field: &'static str,
+    all: Vec<(String, Box<RawValue>)>,
+}
 
 impl Members {
+    fn none(field: &'static str) -> Self {
+        Self { field, all: Vec::new() }
+    }
+
     fn parse(field: &'static str, text: &[u8]) -> Result<Self, Error> {
-        serde_json::from_slice(text).map_err(|error| {
+        let Object(all) = serde_json::from_slice(text).map_err(|error| {
             let place = format!("line {}, column {}", error.line(), error.column());
             let why = "must be one JSON object whose members all have different names";
             invalid(field, format!("{why} ({place})"))
-        })
+        })?;
+        Ok(Self { field, all })
     }
 
     fn value(&self, name: &str) -> Option<&RawValue> {
-        self.0.iter().find(|(member, _)| member == name).map(|(_, value)| value.as_ref())
+        self.all.iter().find(|(member, _)| member == name).map(|(_, value)| value.as_ref())
     }
 
     fn refuse(&self, names: &[&str], why: &'static str) -> Result<(), Error> {
-        match self.0.iter().find(|(member, _)| names.contains(&member.as_str())) {
-            Some((claim, _)) => Err(Error::ClaimNotAllowed { claim: claim.clone(), why }),
+        match self.all.iter().find(|(member, _)| names.contains(&member.as_str())) {
+            Some((name, _)) => Err(self.not_allowed(name, why)),
             None => Ok(()),
         }
     }
+
+    fn not_allowed(&self, name: &str, why: &'static str) -> Error {
+        let field = format!("{}.{name}", self.field);
+        Error::ClaimNotAllowed { claim: name.to_owned(), field, why }
+    }
 }
 
-impl<'de> Deserialize<'de> for Members {
+/// A JSON object whose members all have different names.
+struct Object(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Object {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Members;
+        struct Unique;
+        impl<'de> Visitor<'de> for Unique {
+            type Value = Object;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a JSON object")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
                 let mut names = std::collections::HashSet::new();
                 let mut members = Vec::new();
                 while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
@@ -168,10 +183,10 @@ impl<'de> Deserialize<'de> for Members {
                     }
                     members.push((name, value));
                 }
-                Ok(Members(members))
+                Ok(Object(members))
             }
         }
-        deserializer.deserialize_map(Object)
+        deserializer.deserialize_map(Unique)
     }
 }
 

@@ -3,7 +3,6 @@ use std::convert::Infallible;
 use std::task::{Context, Poll};
 use tonic::codegen::Service;
 use tonic::server::NamedService;
-use tonic_types::StatusExt;
 
 /// A service whose rpcs hang, panic, or tell what they were told.
 #[derive(Clone)]

@@ -110,7 +110,7 @@ fn table() -> Vec<(Error, Code, Reason)> {
         (Error::KeySetExists { id: id() }, AlreadyExists, Reason::KeySetExists),
         (Error::PublicKeyInUse, AlreadyExists, Reason::PublicKeyInUse),
         (Error::Invalid { fields: vec![field] }, InvalidArgument, Reason::InvalidRequest),
-        (Error::ClaimNotAllowed { claim: "jti".into(), why: "is the service's" }, InvalidArgument, Reason::ClaimNotAllowed),
+        (Error::ClaimNotAllowed { claim: "jti".into(), field: "claims.jti".into(), why: "is the service's" }, Code::PermissionDenied, Reason::ClaimNotAllowed),
         (digest, InvalidArgument, Reason::DigestLength),
         (Error::DigestNotAllowed, InvalidArgument, Reason::DigestNotAllowed),
         (Error::RequestIdReused, InvalidArgument, Reason::RequestIdReused),
@@ -126,9 +126,9 @@ fn table() -> Vec<(Error, Code, Reason)> {
         (from(backend::Kind::Late), Code::DeadlineExceeded, Reason::DeadlineExceeded),
         (from(backend::Kind::Inconsistent), Internal, Reason::InternalFault),
         (stored(store::Kind::Conflict), Aborted, Reason::KeySetChanged),
-        (stored(store::Kind::KeySetExists), AlreadyExists, Reason::KeySetExists),
-        (stored(store::Kind::PublicKeyInUse), AlreadyExists, Reason::PublicKeyInUse),
-        (stored(store::Kind::RequestAnswered), Aborted, Reason::KeySetChanged),
+        (stored(store::Kind::KeySetExists), Internal, Reason::InternalFault),
+        (stored(store::Kind::PublicKeyInUse), Internal, Reason::InternalFault),
+        (stored(store::Kind::RequestAnswered), Internal, Reason::InternalFault),
         (stored(store::Kind::Unavailable), Unavailable, Reason::StoreUnavailable),
         (stored(store::Kind::Corrupt), Internal, Reason::InternalFault),
         (Error::Fault(SECRET.into()), Internal, Reason::InternalFault),
@@ -171,7 +171,7 @@ fn every_error_has_its_code_and_its_reason() {
     for (status, code, reason) in all() {
         let info = status.get_details_error_info().expect("an ErrorInfo");
         assert_eq!(status.code(), code, "{status:?}");
-        assert_eq!(info.reason, crate::grpc::refusal::name(reason));
+        assert_eq!(info.reason, crate::grpc::told::name(reason));
         assert_eq!(info.domain, "signkeep");
         assert!(!info.reason.starts_with("ERROR_REASON"));
         assert!(!status.message().is_empty());

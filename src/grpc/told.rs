@@ -1,6 +1,6 @@
-//! An error on its way to the wire: a code, and the details that AIP-193 asks for. Exactly one
-//! ErrorInfo stands in each, with every variable of the message repeated in its metadata, so that no
-//! program has to read prose.
+//! An error on its way to the wire, refusal or fault: a code, and the details that AIP-193 asks
+//! for. Exactly one ErrorInfo stands in each, with every variable of the message repeated in its
+//! metadata, so that no program has to read prose.
 
 use super::proto::ErrorReason;
 use std::collections::HashMap;
@@ -19,7 +19,7 @@ const TEXT_MAX: usize = 256;
 const MESSAGE_MAX: usize = 1024;
 
 /// An error that is being put together.
-pub(super) struct Refusal {
+pub(super) struct Told {
     code: Code,
     reason: ErrorReason,
     message: String,
@@ -27,7 +27,7 @@ pub(super) struct Refusal {
     details: ErrorDetails,
 }
 
-impl Refusal {
+impl Told {
     /// An error with its code, its reason and its words.
     pub(super) fn new(code: Code, reason: ErrorReason, message: impl ToString) -> Self {
         Self {
