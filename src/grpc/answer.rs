@@ -6,6 +6,8 @@ use crate::key::{Hold, Key, KeySet, Policy, Reservation, Service, State, StateNa
 use crate::keyring::{Barrier, Changed, Event, Mode};
 use crate::x509::{self, fingerprint};
 use jiff::Timestamp;
+use prost::Message;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,14 +93,17 @@ fn published(set: &KeySet) -> Vec<pb::Key> {
 pub(super) fn rotated(changed: Changed, mode: Mode) -> pb::RotateResponse {
     let set = &changed.key_set;
     let one = |found: &Arc<Key>| key(found, set);
+    let mut lacking = set.missing();
+    // A dry run generates no fresh next key; a rotation would.
+    lacking.next &= mode == Mode::Commit;
     pb::RotateResponse {
         next: set.next().map(one),
         current: set.current().map(one),
         previous: changed.subject.as_ref().map(one),
-        incomplete: set.missing().any(),
+        incomplete: lacking.any(),
         rotation_hold: set.rotation_hold == Hold::On,
         replayed: changed.replayed,
-        barrier: Some(barrier(changed.barrier)),
+        barrier: (mode == Mode::Commit).then(|| barrier(changed.barrier)),
         caches_at_risk: changed.caches_at_risk,
         dry_run: mode == Mode::DryRun,
     }
@@ -113,7 +118,7 @@ pub(super) fn revoked(changed: Changed, mode: Mode) -> pb::RevokeResponse {
         incomplete: set.missing().any(),
         rotation_hold: set.rotation_hold == Hold::On,
         replayed: changed.replayed,
-        barrier: Some(barrier(changed.barrier)),
+        barrier: (mode == Mode::Commit).then(|| barrier(changed.barrier)),
         caches_at_risk: changed.caches_at_risk,
         dry_run: mode == Mode::DryRun,
     }
@@ -127,19 +132,32 @@ pub(super) fn rolled_back(changed: Changed, mode: Mode) -> pb::RollbackResponse 
         incomplete: set.missing().any(),
         rotation_hold: set.rotation_hold == Hold::On,
         replayed: changed.replayed,
-        barrier: Some(barrier(changed.barrier)),
+        barrier: (mode == Mode::Commit).then(|| barrier(changed.barrier)),
         dry_run: mode == Mode::DryRun,
     }
 }
 
-/// A message of WatchKeys.
-pub(super) fn event(event: &Event) -> pb::WatchKeysResponse {
-    let sets = event.key_sets.iter();
-    pb::WatchKeysResponse {
-        key_sets: sets.map(|set| key_set(set)).collect(),
-        revision: event.revision,
-        snapshot: event.snapshot,
+/// The messages of WatchKeys that tell an event: as few as hold its key sets with at most
+/// `bytes_max` of them in each, or a single one.
+pub(super) fn event(event: &Event, bytes_max: usize) -> VecDeque<pb::WatchKeysResponse> {
+    let revision = event.revision;
+    let mut pieces = VecDeque::new();
+    let mut piece =
+        pb::WatchKeysResponse { revision, snapshot: event.snapshot, ..Default::default() };
+    let mut bytes = 0;
+    for set in event.key_sets.iter().map(|set| key_set(set)) {
+        let len = set.encoded_len();
+        if bytes + len > bytes_max && !piece.key_sets.is_empty() {
+            let rest = pb::WatchKeysResponse { revision, ..Default::default() };
+            pieces.push_back(std::mem::replace(&mut piece, rest));
+            bytes = 0;
+        }
+        bytes += len;
+        piece.key_sets.push(set);
     }
+    pieces.iter_mut().for_each(|piece: &mut pb::WatchKeysResponse| piece.more = true);
+    pieces.push_back(piece);
+    pieces
 }
 
 /// How certain a change is everywhere.

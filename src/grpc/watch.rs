@@ -4,9 +4,14 @@ use super::proto as pb;
 use super::stream::{Answers, late};
 use super::{answer, status, stopped};
 use crate::keyring::{self, WatchEnd};
+use std::collections::VecDeque;
 use std::time::Instant;
 use tokio::sync::watch;
 use tonic::Status;
+
+/// No message is longer, in bytes, unless a single key set is: clients read 4 MiB unless told
+/// otherwise.
+const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// One WatchKeys stream.
 pub(super) struct Watcher {
@@ -24,12 +29,17 @@ impl Watcher {
     pub(super) async fn follow(mut self, mut events: keyring::Watcher) -> Result<(), Status> {
         let late = late(self.end);
         tokio::pin!(late);
+        let mut pieces = VecDeque::new();
         loop {
             let next = async {
-                match self.answers.reserve().await {
-                    Ok(room) => Some((room, events.next().await)),
-                    Err(_gone) => None,
+                let room = self.answers.reserve().await.ok()?;
+                if pieces.is_empty() {
+                    match events.next().await {
+                        Ok(event) => pieces = answer::event(&event, MESSAGE_BYTES_MAX),
+                        Err(end) => return Some((room, Err(end))),
+                    }
                 }
+                Some((room, Ok(pieces.pop_front())))
             };
             tokio::select! {
                 biased;
@@ -38,8 +48,10 @@ impl Watcher {
                 () = self.answers.closed() => return Ok(()),
                 next = next => match next {
                     None => return Ok(()),
-                    Some((room, Ok(event))) => {
-                        room.send(Ok(answer::event(&event)));
+                    Some((room, Ok(piece))) => {
+                        if let Some(piece) = piece {
+                            room.send(Ok(piece));
+                        }
                     }
                     Some((_, Err(WatchEnd::Lagged))) => return Err(status::watch_lagged()),
                     Some((_, Err(WatchEnd::ShuttingDown))) => {

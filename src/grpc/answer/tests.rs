@@ -149,8 +149,8 @@ fn a_dry_rotation_has_no_next_key() {
     let told = rotated(changed, Mode::DryRun);
     assert_eq!(told.next, None);
     assert_eq!(told.previous.unwrap().kid, old.kid.to_string());
-    assert!(told.dry_run && told.incomplete);
-    assert_eq!(told.barrier.unwrap().revision, 18);
+    assert!(told.dry_run && !told.incomplete, "a rotation would make the next key");
+    assert_eq!(told.barrier, None, "nothing was changed");
     assert_eq!(told.caches_at_risk, ["a cache"]);
 }
 
@@ -159,4 +159,23 @@ fn times_before_1970_count_nanoseconds_forward() {
     let before: Timestamp = "1969-12-31T23:59:58.25Z".parse().unwrap();
     let expected = prost_types::Timestamp { seconds: -2, nanos: 250_000_000 };
     assert_eq!(time(before), expected);
+}
+
+#[test]
+fn a_snapshot_too_long_for_one_message_goes_on_until_it_says_no_more() {
+    let one = Arc::new(set(vec![made(1, next()), made(2, current())]));
+    let snapshot = Event { key_sets: vec![one.clone(); 5], revision: 17, snapshot: true };
+    let len = key_set(&one).encoded_len();
+    let told = |bytes_max| -> Vec<_> {
+        let pieces = event(&snapshot, bytes_max);
+        assert!(pieces.iter().all(|piece| piece.revision == 17));
+        let shape =
+            |piece: &pb::WatchKeysResponse| (piece.key_sets.len(), piece.snapshot, piece.more);
+        pieces.iter().map(shape).collect()
+    };
+    assert_eq!(told(5 * len), [(5, true, false)]);
+    assert_eq!(told(2 * len), [(2, true, true), (2, false, true), (1, false, false)]);
+    assert_eq!(told(1).len(), 5, "one key set is never divided");
+    let none = Event { key_sets: vec![], revision: 17, snapshot: true };
+    assert_eq!(event(&none, 1).len(), 1, "a watcher of nothing is told so");
 }
