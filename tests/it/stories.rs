@@ -4,6 +4,7 @@
 mod algorithms;
 mod crashes;
 mod lifecycle;
+mod public_keys;
 mod races;
 mod readme;
 mod reflection;

@@ -18,6 +18,7 @@ pub(crate) struct Memory {
     held: Mutex<BTreeMap<MaterialId, Arc<Pair>>>,
     out: AtomicBool,
     signing: Semaphore,
+    disabling: Semaphore,
     generating: Semaphore,
     arrived: Semaphore,
     generations: AtomicUsize,
@@ -38,6 +39,7 @@ impl Memory {
             held: Mutex::default(),
             out: AtomicBool::new(false),
             signing: Semaphore::new(OPEN as usize),
+            disabling: Semaphore::new(OPEN as usize),
             generating: Semaphore::new(OPEN as usize),
             arrived: Semaphore::new(0),
             generations: AtomicUsize::new(0),
@@ -62,6 +64,11 @@ impl Memory {
     /// Signatures wait from now on until [`Memory::let_sign`].
     pub(crate) async fn hold_signatures(&self) {
         self.signing.acquire_many(OPEN).await.unwrap().forget();
+    }
+
+    /// Keys are not disabled from now on: whoever asks waits for ever.
+    pub(crate) async fn hold_disabling(&self) {
+        self.disabling.acquire_many(OPEN).await.unwrap().forget();
     }
 
     /// Generations wait from now on until [`Memory::let_generate`].
@@ -153,6 +160,7 @@ impl Backend for Memory {
     }
 
     async fn disable(&self, _: &KeyRef) -> Result<(), Error> {
+        let _turn = self.disabling.acquire().await.unwrap();
         self.reached("disable")
     }
 

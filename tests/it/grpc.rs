@@ -1,6 +1,13 @@
 //! The gRPC face over a real connection: its form, its bounds, its end.
 
-use crate::harness::ring::World;
+mod changes;
+mod deadlines;
+mod lists;
+mod release;
+mod streams;
+mod watch;
+
+use crate::harness::ring::{Life, World};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
@@ -29,7 +36,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A server on a free port of loopback.
 struct Server {
-    _world: World,
+    world: World,
+    life: Life,
     address: SocketAddr,
     health: Health,
     stop: oneshot::Sender<()>,
@@ -46,12 +54,20 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let health = Health::default();
         let world = World::new().await;
-        let deps = Deps { keyring: world.life().await.ring, health: health.clone(), settings };
+        let life = world.life().await;
+        let deps = Deps { keyring: life.ring.clone(), health: health.clone(), settings };
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(grpc::serve(vec![listener], deps, async {
             stopped.await.ok();
         }));
-        Self { _world: world, address, health, stop, served }
+        Self { world, life, address, health, stop, served }
+    }
+
+    /// A server with the key set `default` (ES256).
+    async fn with_keys() -> Self {
+        let server = Self::start().await;
+        server.life.create().await.unwrap();
+        server
     }
 
     async fn channel(&self) -> Channel {
