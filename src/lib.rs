@@ -1,4 +1,4 @@
-//! Signkeep: a signing-key service with its private keys in an HSM or KMS.
+//! Signkeep: a signing-key service with its private keys in an HSM.
 
 pub mod app;
 pub mod audit;
