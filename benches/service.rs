@@ -26,7 +26,7 @@ use signkeep::grpc::proto::{CreateKeySetRequest, KeySet, SignRequest};
 use std::error::Error;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -44,7 +44,7 @@ const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 fn main() -> Outcome<()> {
-    let module = softhsm()?;
+    let module = signkeep::cli::softhsm_module().map_err(|failure| failure.what)?;
     match std::env::var_os("SIGNKEEP_BENCH_DIR") {
         // SoftHSM reads its configuration's place from the environment of the process.
         None => {
@@ -307,15 +307,4 @@ fn cpu_us(pid: u32) -> Outcome<f64> {
 fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
-}
-
-fn softhsm() -> Outcome<PathBuf> {
-    let places = [
-        "/usr/lib/softhsm/libsofthsm2.so",
-        "/usr/lib64/pkcs11/libsofthsm2.so",
-        "/opt/homebrew/lib/softhsm/libsofthsm2.so",
-        "/usr/local/lib/softhsm/libsofthsm2.so",
-    ];
-    let found = places.into_iter().map(PathBuf::from).find(|place| place.exists());
-    found.ok_or_else(|| "SoftHSM is not installed; ./softhsm/run installs it".into())
 }

@@ -4,6 +4,7 @@
 //! backends, the keyring. Run serves as soon as the keyring stands, whether or not the HSM answers:
 //! health says how things are, and what is down heals without a restart.
 
+mod file;
 mod listeners;
 mod pin_memory;
 mod prober;
@@ -11,6 +12,7 @@ mod process;
 mod reload;
 mod seeder;
 
+pub use file::write_whole;
 pub use listeners::{Addresses, Bound};
 pub use pin_memory::StorePinMemory;
 
@@ -37,6 +39,8 @@ use tokio::task::JoinSet;
 
 /// How long store and backends may take to end their work, once nothing asks them any more.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a backend may take to say at start whether it can be used.
+const OUTAGE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The service, built and bound, not serving yet.
 pub struct App {
@@ -99,14 +103,14 @@ impl App {
     }
 
     /// Serves until it is asked to stop by `shutdown`, then drains. `ready` is called once every
-    /// face answers and the key sets of the file have been looked after; `file` is read again on
-    /// SIGHUP.
+    /// face answers and the key sets of the file have been looked after, with why it cannot sign if
+    /// it cannot; `file` is read again on SIGHUP.
     pub async fn run(
         self,
         shutdown: Shutdown,
         telemetry: Telemetry,
         file: PathBuf,
-        ready: impl FnOnce(&Addresses) -> Result<()>,
+        ready: impl FnOnce(&Addresses, Option<String>) -> Result<()>,
     ) -> Result<()> {
         let stop = shutdown.stop();
         let addresses = self.addresses();
@@ -142,8 +146,9 @@ impl App {
         if let Some(left) = left {
             helpers.spawn(until_soft(stop.clone(), left.until_done()));
         }
+        let outage = stop.until_hard(self.outage()).await.flatten();
         if !stop.begun() {
-            ready(&addresses)?;
+            ready(&addresses, outage)?;
         }
 
         let outcome = tokio::select! {
@@ -215,6 +220,18 @@ impl App {
             });
         }
         faces
+    }
+
+    /// Why a backend cannot be used; none: all of them can.
+    async fn outage(&self) -> Option<String> {
+        for (name, backend) in &self.backends {
+            match tokio::time::timeout(OUTAGE_TIMEOUT, backend.probe()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => return Some(format!("backend {name}: {error}")),
+                Err(_late) => return Some(format!("backend {name} does not answer")),
+            }
+        }
+        None
     }
 
     async fn close(self) {

@@ -4,6 +4,7 @@
 //! service and decide nothing themselves. Results go to standard output, everything else to
 //! standard error, so that a program can read the former.
 
+mod anew;
 mod client;
 mod configuration;
 mod consent;
@@ -15,10 +16,11 @@ mod key_sets;
 mod keys;
 mod message;
 mod output;
+mod random;
 mod serve;
 mod sign;
-mod watch;
 
+pub use dev::softhsm_module;
 pub use failure::{Exit, Failure};
 
 use clap::{CommandFactory, Parser, Subcommand};

@@ -49,7 +49,7 @@ pub struct Config {
     pub listeners: Listeners,
     /// How the JWKS may be cached.
     pub jwks: Jwks,
-    /// How long a replica may go on with what it last saw.
+    /// Counted into the least propagation delay; nothing else hangs on it while one process serves.
     pub lease: Duration,
     /// What is logged, and how.
     pub log: Log,

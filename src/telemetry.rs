@@ -49,7 +49,9 @@ impl Telemetry {
                 .with_current_span(true)
                 .with_span_list(false)
                 .boxed(),
-            Form::Auto | Form::Human => lines.with_ansi(colours()).with_target(false).boxed(),
+            Form::Auto | Form::Human => {
+                lines.with_ansi(colours(&io::stderr())).with_target(false).boxed()
+            }
         };
         tracing_subscriber::registry()
             .with(filter)
@@ -79,9 +81,10 @@ fn shown(form: Form) -> Form {
     }
 }
 
-fn colours() -> bool {
+/// Whether to colour what goes to `stream`: only on a terminal, and unless NO_COLOR says otherwise.
+pub fn colours(stream: &impl IsTerminal) -> bool {
     let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    wanted && io::stderr().is_terminal()
+    wanted && stream.is_terminal()
 }
 
 #[cfg(test)]

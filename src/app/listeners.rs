@@ -1,10 +1,10 @@
 //! Taking the ports, and saying which ones were taken.
 
+use super::file::write_whole;
 use crate::config::Listeners;
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
@@ -82,31 +82,22 @@ impl Addresses {
 async fn take(wanted: SocketAddr, face: &str) -> Result<(TcpListener, SocketAddr)> {
     let listener = TcpListener::bind(wanted).await.map_err(|error| {
         let why = match error.kind() {
-            io::ErrorKind::AddrInUse => "is taken by another program".to_owned(),
+            io::ErrorKind::AddrInUse => "is taken by another program, perhaps another signkeep".to_owned(),
             io::ErrorKind::PermissionDenied => "needs more privileges than this process has".to_owned(),
             _ => format!("cannot be listened on ({error})"),
         };
         anyhow!(
-            "{wanted} {why}: choose another address with listeners.{face} in the configuration, or with `signkeep dev --{face} 127.0.0.1:0`"
+            "{wanted} {why}: stop that, or choose another address with listeners.{face} in the configuration (for `signkeep dev` also with --{face})"
         )
     })?;
     let address = listener.local_addr()?;
     Ok((listener, address))
 }
 
-fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let fresh = file.with_file_name(name);
-    let mut out = File::create(&fresh)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    fs::rename(&fresh, file)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     fn listeners(grpc: SocketAddr) -> Listeners {
         Listeners { grpc: vec![grpc], http: Vec::new(), metrics: Vec::new() }

@@ -104,6 +104,18 @@ impl Pkcs11Backend {
         settings: Settings,
         pin_memory: Arc<dyn PinMemory>,
     ) -> Result<Self, Misconfigured> {
+        let backend = Self::open_unlinked(settings, pin_memory).await?;
+        if let Err(error) = backend.probe().await {
+            tracing::warn!(backend = %backend.name, %error, "the token cannot be used yet");
+        }
+        Ok(backend)
+    }
+
+    /// As [`Pkcs11Backend::open`], but no PIN is tried before something is asked of the backend.
+    pub async fn open_unlinked(
+        settings: Settings,
+        pin_memory: Arc<dyn PinMemory>,
+    ) -> Result<Self, Misconfigured> {
         let Settings { name, module, token, pin_file, workers, queue_max } = settings;
         in_range("workers", workers, WORKERS_MAX)?;
         in_range("queue_max", queue_max, usize::MAX)?;
@@ -130,9 +142,6 @@ impl Pkcs11Backend {
         let seat = Seat::new(&module, Access::ReadWrite);
         let life = worker::manage_until_closed;
         backend.spawn("pkcs11-manage".to_owned(), seat, alive, life)?;
-        if let Err(error) = backend.probe().await {
-            tracing::warn!(backend = %backend.name, %error, "the token cannot be used yet");
-        }
         Ok(backend)
     }
 

@@ -101,6 +101,15 @@ impl Client {
                 .mend("look at what has happened before you try again; allow more with --timeout")),
         }
     }
+
+    /// The same; a refusal says what to do about it in `key_set`.
+    pub(super) async fn answer_for<T>(
+        &self,
+        key_set: &str,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<T, Failure> {
+        self.answer(call).await.map_err(|failure| failure.of(key_set))
+    }
 }
 
 /// Runs a client verb. What it leaves behind in the background is not waited for.

@@ -99,7 +99,7 @@ async fn diff(args: DiffArgs) -> Result<(), Failure> {
                 for difference in differences {
                     let to_do = match difference.remedy {
                         Remedy::Apply => "signkeep config apply",
-                        Remedy::MendTheFile => "never changes: mend the file",
+                        Remedy::MendTheFile => "the API does not change it: mend the file",
                     };
                     table.add_row([
                         id.as_str(),
@@ -159,7 +159,7 @@ async fn apply(args: ApplyArgs) -> Result<(), Failure> {
             reason: args.reason.clone(),
         });
         let mut service = client.keys.clone();
-        client.answer(service.update_key_set(request)).await?;
+        client.answer_for(id.as_str(), service.update_key_set(request)).await?;
         output::line(&format!("{id}: applied"))?;
     }
     Ok(())

@@ -1,12 +1,12 @@
 //! `signkeep dev`: a complete service on SoftHSM, with nothing to configure.
 //!
-//! SoftHSM reads its own configuration from the environment when it is loaded, and a process must
-//! not change its environment once it may have threads. So `dev` makes its directory, starts
-//! itself anew with `SOFTHSM2_CONF` set, and goes on from there; it stays one process.
+//! SoftHSM reads its own configuration from the environment when it is loaded. So `dev` makes its
+//! directory, starts itself anew with that in the environment, and goes on from there.
 
 mod directory;
 mod greeting;
 
+use super::anew::{SOFTHSM2_CONF, start_anew};
 use super::{Failure, serve};
 use crate::backend::pkcs11;
 use crate::config::{self, Config};
@@ -14,11 +14,9 @@ use directory::Directory;
 use std::env;
 use std::ffi::OsStr;
 use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-pub(super) use directory::{CONFIG_NAME, DIRECTORY, SOFTHSM_CONF_NAME};
+pub(super) use directory::{CONFIG_NAME, DIRECTORY};
 
 /// The label of the token that `dev` makes.
 const TOKEN_LABEL: &str = "signkeep-dev";
@@ -47,7 +45,7 @@ pub(super) struct Args {
     /// Where HTTP listens.
     #[arg(long, value_name = "ADDR", value_parser = address)]
     http: Option<SocketAddr>,
-    /// Where metrics are.
+    /// Where metrics listen.
     #[arg(long, value_name = "ADDR", value_parser = address)]
     metrics: Option<SocketAddr>,
     /// Where to write the addresses that are really listened on, as JSON, once the service answers.
@@ -56,27 +54,24 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
-    let module = find_module(env::var_os("SIGNKEEP_SOFTHSM_MODULE").as_deref(), &MODULES)?;
+    let module = softhsm_module()?;
     let directory = Directory::prepare(&args.dir)?;
     let softhsm_conf = directory.softhsm_conf();
-    if env::var_os("SOFTHSM2_CONF").as_deref() != Some(softhsm_conf.as_os_str()) {
+    if env::var_os(SOFTHSM2_CONF).as_deref() != Some(softhsm_conf.as_os_str()) {
         return Err(start_anew(&softhsm_conf));
     }
     // Held until the process ends: two services in one directory would write over each other.
     let lock = directory.lock()?;
     let file = directory.config(&module, TOKEN_LABEL, args.http)?;
+    let mut config = Config::load(&file, config::environment())?;
+    directory.nothing_is_lost(&config.store, || has_token(&module, directory.path()))?;
     let so_pin = directory.so_pin()?;
     let pin = directory.user_pin()?;
     directory.clear_half_made()?;
-    pkcs11::provision(&module, TOKEN_LABEL, &so_pin, &pin).map_err(|error| {
-        Failure::new(format!("the token cannot be made: {error}")).mend(format!(
-            "look at {}, or start over with an empty directory",
-            directory.path().display()
-        ))
-    })?;
+    pkcs11::provision(&module, TOKEN_LABEL, &so_pin, &pin)
+        .map_err(|error| no_token(&error, directory.path()))?;
     directory.mark_provisioned()?;
 
-    let mut config = Config::load(&file, config::environment())?;
     let listeners = &mut config.listeners;
     for (wanted, configured) in [
         (args.grpc, &mut listeners.grpc),
@@ -87,11 +82,18 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
             *configured = vec![address];
         }
     }
-    let served = serve::serve(config, &file, args.addresses_file.as_deref(), |addresses| {
-        greeting::print(addresses, directory.path())
-    });
+    let served =
+        serve::serve(config, &file, args.addresses_file.as_deref(), |addresses, outage| {
+            directory.mark_in_use()?;
+            greeting::print(addresses, directory.path(), outage.as_deref())
+        });
     drop(lock);
     served
+}
+
+/// SoftHSM's module: the one that SIGNKEEP_SOFTHSM_MODULE names, else where distributions put it.
+pub fn softhsm_module() -> Result<PathBuf, Failure> {
+    find_module(env::var_os("SIGNKEEP_SOFTHSM_MODULE").as_deref(), &MODULES)
 }
 
 /// The module that is asked for, else the first that there is.
@@ -119,18 +121,15 @@ fn find_module(asked: Option<&OsStr>, known: &[&str]) -> Result<PathBuf, Failure
         })
 }
 
-/// Replaces this process by one of the same command that SoftHSM finds its configuration in;
-/// returns only if that fails.
-fn start_anew(softhsm_conf: &Path) -> Failure {
-    let error = match env::current_exe() {
-        Ok(program) => Command::new(program)
-            .args(env::args_os().skip(1))
-            .env("SOFTHSM2_CONF", softhsm_conf)
-            .exec(),
-        Err(error) => error,
-    };
-    Failure::new(format!("signkeep cannot start itself anew: {error}"))
-        .mend(format!("start it with SOFTHSM2_CONF={} in the environment", softhsm_conf.display()))
+/// Whether the token that `dev` made is there.
+fn has_token(module: &Path, directory: &Path) -> Result<bool, Failure> {
+    let seen = pkcs11::inspect(module).map_err(|error| no_token(&error, directory))?;
+    Ok(seen.tokens.iter().any(|token| token.is_initialised && token.label == TOKEN_LABEL))
+}
+
+fn no_token(error: &pkcs11::InspectError, directory: &Path) -> Failure {
+    Failure::new(format!("the token cannot be made or read: {error}"))
+        .mend(format!("look at {}, or start over with an empty directory", directory.display()))
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {

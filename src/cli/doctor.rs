@@ -1,20 +1,18 @@
 //! `signkeep doctor`: what is wrong, and how to mend it.
 //!
 //! Each check is one line. A PIN that the token has refused is not tried again; `--retry-pin` alone
-//! forgets it. Since that memory is in the store, a store that is not there yet is made; nothing
+//! forgets it, and tries it once. Since that memory is in the store, a store that is not there yet is made; nothing
 //! else is changed.
 
 mod checks;
 mod finding;
 
-use super::dev::{CONFIG_NAME, DIRECTORY, SOFTHSM_CONF_NAME};
+use super::anew::start_anew_beside;
+use super::dev::{CONFIG_NAME, DIRECTORY};
 use super::{Failure, client, output};
 use crate::config::{self, Config};
 use finding::{Finding, Findings};
-use std::env;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 /// Find out what is wrong and how to mend it.
 #[derive(Debug, clap::Args)]
@@ -22,7 +20,7 @@ pub(super) struct Args {
     /// The configuration; without it, that of `signkeep dev` in ./.signkeep.
     #[arg(long, env = "SIGNKEEP_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Forget that a PIN was refused, so that it is tried once more.
+    /// Try the PIN once more although the token has refused it; stop the service first.
     #[arg(long)]
     retry_pin: bool,
 }
@@ -36,9 +34,7 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         return Err(Failure::new("there is no configuration to look at")
             .mend("name one with --config, or go where `signkeep dev` was started"));
     }
-    if let Some(failure) = start_anew_beside_softhsm(&file) {
-        return Err(failure);
-    }
+    start_anew_beside(&file)?;
     let mut findings = Findings::default();
     match Config::load(&file, config::environment()) {
         Err(error) => findings.add(Finding::wrong(
@@ -65,23 +61,4 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
             Err(Failure::new(format!("{many} things are wrong; their lines say how to mend them")))
         }
     }
-}
-
-/// The directory of `dev` has SoftHSM's configuration beside its own, and SoftHSM looks for that in
-/// the environment only; see [`super::dev`]. Returns only if there is nothing to do or it fails.
-fn start_anew_beside_softhsm(file: &Path) -> Option<Failure> {
-    let conf = file.canonicalize().ok()?.with_file_name(SOFTHSM_CONF_NAME);
-    if env::var_os("SOFTHSM2_CONF").is_some() || !conf.is_file() {
-        return None;
-    }
-    let error = match env::current_exe() {
-        Ok(program) => {
-            Command::new(program).args(env::args_os().skip(1)).env("SOFTHSM2_CONF", &conf).exec()
-        }
-        Err(error) => error,
-    };
-    Some(
-        Failure::new(format!("signkeep cannot start itself anew: {error}"))
-            .mend(format!("start it with SOFTHSM2_CONF={} in the environment", conf.display())),
-    )
 }

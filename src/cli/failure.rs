@@ -1,5 +1,6 @@
 //! What the command line says when something did not work: what happened, the reason, what to do.
 
+use std::error::Error as _;
 use std::process::ExitCode;
 use std::time::Duration;
 use tonic::{Code, Status};
@@ -58,11 +59,18 @@ impl Failure {
 
     /// Nothing answers at `server`.
     pub fn unreachable(server: &str, why: &str) -> Self {
+        Self::unreachable_by("--server", server, why)
+    }
+
+    /// Nothing answers at `server`, which the option `option` names.
+    pub fn unreachable_by(option: &str, server: &str, why: &str) -> Self {
         Self {
             exit: Exit::Unreachable,
             ..Self::new(format!("no service answers at {server}: {why}"))
         }
-        .mend("start one with `signkeep dev` or `signkeep serve`, or name another with --server")
+        .mend(format!(
+            "start one with `signkeep dev` or `signkeep serve`, or name another with {option}"
+        ))
     }
 
     /// The same with one more thing to do.
@@ -70,6 +78,15 @@ impl Failure {
     pub fn mend(mut self, what: impl Into<String>) -> Self {
         self.mend.push(what.into());
         self
+    }
+
+    /// The same with what to do about it in the key set that was spoken of.
+    #[must_use]
+    pub fn of(self, key_set: &str) -> Self {
+        match self.reason.as_deref().and_then(|reason| advice_for(key_set, reason)) {
+            Some(advice) => self.mend(advice),
+            None => self,
+        }
     }
 
     /// Says it on standard error.
@@ -112,10 +129,11 @@ impl From<Status> for Failure {
             }
         }
         let wait = details.retry_info().and_then(|retry| retry.retry_delay);
-        if let Some(advice) = advice(reason.as_deref(), wait) {
+        let metadata = |key: &str| info.and_then(|info| info.metadata.get(key));
+        let kid = metadata("kid").map(String::as_str);
+        if let Some(advice) = advice(reason.as_deref(), kid, wait) {
             failure.mend.push(advice);
         }
-        let metadata = |key: &str| info.and_then(|info| info.metadata.get(key));
         if metadata("committed").is_some_and(|committed| committed == "true") {
             failure.mend.push(
                 "the change was made; repeat with the same --request-id to see it confirmed"
@@ -124,6 +142,11 @@ impl From<Status> for Failure {
         }
         if let Some(request) = metadata("request_id") {
             failure.mend.push(format!("the service's log has more under request {request}"));
+        }
+        if reason.is_none() && status.source().is_some() {
+            failure.mend.push(
+                "if it is another port of the service, name the gRPC one with --server".to_owned(),
+            );
         }
         if reason.is_none() && status.code() == Code::Unavailable {
             failure.exit = Exit::Unreachable;
@@ -134,7 +157,7 @@ impl From<Status> for Failure {
 }
 
 /// What mends a refusal, by its reason.
-fn advice(reason: Option<&str>, wait: Option<Duration>) -> Option<String> {
+fn advice(reason: Option<&str>, kid: Option<&str>, wait: Option<Duration>) -> Option<String> {
     let after = wait.map(|wait| format!("in {}", config::words(round(wait))));
     let later = |then: &str| match &after {
         Some(after) => format!("try again {after}{then}"),
@@ -142,7 +165,8 @@ fn advice(reason: Option<&str>, wait: Option<Duration>) -> Option<String> {
     };
     Some(match reason? {
         "KEY_SET_NOT_FOUND" => "`signkeep key-sets list` shows what there is".to_owned(),
-        "KEY_NOT_FOUND" => "`signkeep keys list --all` shows every key of the key set".to_owned(),
+        // Force does not help where there is no next key yet; that refusal names no key.
+        "NEXT_KEY_NOT_PROPAGATED" if kid.is_none() => later(""),
         "NEXT_KEY_NOT_PROPAGATED" | "TOKENS_STILL_VALID" => {
             later(", or use --force with a --reason and accept what verifiers will see")
         }
@@ -150,14 +174,15 @@ fn advice(reason: Option<&str>, wait: Option<Duration>) -> Option<String> {
             "rotate first, or use --emergency with a --reason: the next key takes over at once"
                 .to_owned()
         }
-        "KEY_SET_CHANGED" => "look at `signkeep keys list` and decide again".to_owned(),
-        "ROTATION_HOLD" => {
-            "lift the hold with `signkeep key-sets update --rotation-hold off`".to_owned()
+        "NOTHING_TO_ROLL_BACK" => {
+            "only a rotation that was the last change can be rolled back; rotate or revoke instead"
+                .to_owned()
         }
-        "KEY_SET_DISABLED" => "`signkeep key-sets enable` lets it sign again".to_owned(),
-        "KEY_SET_IN_USE" => {
-            "disable it, then revoke every key that is neither retired nor revoked".to_owned()
+        "DIGEST_LENGTH" => {
+            "hash with the algorithm's own function, e.g. SHA-256 for ES256; or leave out --digest"
+                .to_owned()
         }
+        "INVALID_REQUEST" => "correct what is named, then try again".to_owned(),
         "REQUEST_ID_REUSED" => "choose another --request-id".to_owned(),
         "BACKEND_UNAVAILABLE" | "STORE_UNAVAILABLE" => {
             format!("{}; `signkeep doctor` finds out what is wrong", later(""))
@@ -167,6 +192,28 @@ fn advice(reason: Option<&str>, wait: Option<Duration>) -> Option<String> {
         "DEADLINE_EXCEEDED" => "try again, or allow more with --timeout".to_owned(),
         "MESSAGE_TOO_LARGE" => "hash the message and sign the digest with --digest".to_owned(),
         _ => return after.map(|after| format!("try again {after}")),
+    })
+}
+
+/// What mends a refusal in one key set, by its reason.
+fn advice_for(key_set: &str, reason: &str) -> Option<String> {
+    Some(match reason {
+        "KEY_NOT_FOUND" => {
+            format!("`signkeep keys list --all --key-set {key_set}` shows every key of the key set")
+        }
+        "KEY_SET_CHANGED" => {
+            format!("look at `signkeep keys list --key-set {key_set}` and decide again")
+        }
+        "ROTATION_HOLD" => format!(
+            "lift the hold with `signkeep key-sets update {key_set} --rotation-hold off`; the key that was rolled back may sign again then"
+        ),
+        "KEY_SET_DISABLED" => {
+            format!("`signkeep key-sets enable {key_set}` lets it sign again")
+        }
+        "KEY_SET_IN_USE" => format!(
+            "`signkeep key-sets disable {key_set}`, then revoke every key that is neither retired nor revoked"
+        ),
+        _ => return None,
     })
 }
 
@@ -205,7 +252,11 @@ mod tests {
     fn a_refusal_says_what_why_and_what_to_do() {
         let mut details = ErrorDetails::new();
         details
-            .set_error_info("NEXT_KEY_NOT_PROPAGATED", "signkeep", [])
+            .set_error_info(
+                "NEXT_KEY_NOT_PROPAGATED",
+                "signkeep",
+                [("kid".to_owned(), "young".to_owned())],
+            )
             .set_retry_info(Some(Duration::from_millis(851_200)));
         let status = Status::with_error_details(
             Code::FailedPrecondition,
@@ -218,6 +269,32 @@ mod tests {
         assert_eq!(failure.reason.as_deref(), Some("NEXT_KEY_NOT_PROPAGATED"));
         let mend = failure.mend.join(" ");
         assert!(mend.contains("14m12s") && mend.contains("--force"), "{mend}");
+    }
+
+    #[test]
+    fn force_is_not_advised_where_there_is_no_next_key() {
+        let mut details = ErrorDetails::new();
+        details.set_error_info("NEXT_KEY_NOT_PROPAGATED", "signkeep", []);
+        let status = Status::with_error_details(Code::FailedPrecondition, "no next key", details);
+        let mend = Failure::from(status).mend.join(" ");
+        assert!(mend.contains("try again later") && !mend.contains("--force"), "{mend}");
+    }
+
+    #[test]
+    fn advice_names_the_key_set_that_was_spoken_of() {
+        for (reason, advice) in [
+            ("ROTATION_HOLD", "`signkeep key-sets update payments --rotation-hold off`"),
+            ("KEY_SET_DISABLED", "`signkeep key-sets enable payments`"),
+            ("KEY_SET_IN_USE", "`signkeep key-sets disable payments`"),
+            ("KEY_NOT_FOUND", "`signkeep keys list --all --key-set payments`"),
+            ("KEY_SET_CHANGED", "`signkeep keys list --key-set payments`"),
+        ] {
+            let mut details = ErrorDetails::new();
+            details.set_error_info(reason, "signkeep", []);
+            let status = Status::with_error_details(Code::FailedPrecondition, "no", details);
+            let mend = Failure::from(status).of("payments").mend.join(" ");
+            assert!(mend.contains(advice), "{reason}: {mend}");
+        }
     }
 
     #[test]

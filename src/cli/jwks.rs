@@ -44,20 +44,22 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         })?;
     let body = tokio::time::timeout(TIMEOUT, fetch(uri, &url))
         .await
-        .map_err(|_late| Failure::unreachable(&url, "no answer within 10s"))??;
+        .map_err(|_late| unreachable(&url, "no answer within 10s"))??;
     match serde_json::from_slice(&body) {
         Ok(value) => output::json(&value),
         Err(_) => Err(Failure::new(format!("{url} answered with something that is not JSON"))),
     }
 }
 
+fn unreachable(url: &str, why: &str) -> Failure {
+    Failure::unreachable_by("--http-url", url, why)
+}
+
 async fn fetch(uri: Uri, url: &str) -> Result<Bytes, Failure> {
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(TIMEOUT));
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
-    let response = client.get(uri).await.map_err(|error| {
-        Failure::unreachable(url, &error.to_string()).mend("the HTTP address is --http-url")
-    })?;
+    let response = client.get(uri).await.map_err(|error| unreachable(url, &error.to_string()))?;
     let status = response.status();
     let body = Limited::new(response.into_body(), BODY_MAX)
         .collect()

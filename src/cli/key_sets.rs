@@ -1,6 +1,7 @@
 //! `signkeep key-sets …`: create, look at and change key sets.
 
 use super::client::{Client, Connection};
+use super::consent::Consent;
 use super::output::{self, Output};
 use super::{Failure, keys, message};
 use crate::config::Span;
@@ -23,11 +24,11 @@ pub(super) enum Command {
     /// Change a key set's policy, or lift a rotation hold.
     Update(UpdateArgs),
     /// Stop a key set from signing; its JWKS stays.
-    Disable(ServeArgs),
+    Disable(AskedArgs),
     /// Let a disabled key set sign again.
     Enable(ServeArgs),
     /// Delete a disabled key set whose keys are all revoked or retired.
-    Delete(ServeArgs),
+    Delete(AskedArgs),
 }
 
 #[derive(Debug, Args)]
@@ -73,12 +74,12 @@ pub(super) struct CreateArgs {
     #[arg(long, value_name = "URL")]
     issuer: String,
     /// The backend that generates its keys; may be left out if there is only one.
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     backend: String,
     #[command(flatten)]
     policy: PolicyArgs,
     /// Makes a repeat return the first answer.
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     request_id: String,
     #[command(flatten)]
     common: Common,
@@ -101,7 +102,6 @@ pub(super) struct NameArgs {
 #[derive(Debug, Args)]
 pub(super) struct UpdateArgs {
     /// The key set.
-    #[arg(default_value = "default")]
     id: String,
     #[command(flatten)]
     policy: PolicyArgs,
@@ -109,7 +109,7 @@ pub(super) struct UpdateArgs {
     #[arg(long, value_enum)]
     rotation_hold: Option<Hold>,
     /// Why; goes into the audit record.
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
     #[command(flatten)]
     common: Common,
@@ -126,10 +126,27 @@ pub(super) struct ServeArgs {
     /// The key set.
     id: String,
     /// Why; goes into the audit record.
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     reason: String,
     #[command(flatten)]
     common: Common,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AskedArgs {
+    #[command(flatten)]
+    serve: ServeArgs,
+    /// Do not ask.
+    #[arg(long, short)]
+    yes: bool,
+}
+
+impl AskedArgs {
+    fn agreed(self, what_will_happen: &str) -> Result<ServeArgs, Failure> {
+        let words = format!("This will {what_will_happen} the key set {}.", self.serve.id);
+        Consent::from_flag(self.yes).obtain(&[words])?;
+        Ok(self.serve)
+    }
 }
 
 pub(super) async fn run(command: Command) -> Result<(), Failure> {
@@ -145,33 +162,38 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
         }
         Command::Update(args) => update(args).await,
         Command::Disable(args) => {
+            let args = args.agreed("stop all signing with")?;
             let (client, mut service) = opened(&args.common).await?;
+            let id = args.id;
             let request = client.request(pb::DisableKeySetRequest {
-                key_set: args.id,
+                key_set: id.clone(),
                 reason: args.reason,
                 request_id: String::new(),
             });
-            let answer = client.answer(service.disable_key_set(request)).await?;
+            let answer = client.answer_for(&id, service.disable_key_set(request)).await?;
             print_answer(answer.key_set, args.common.output)
         }
         Command::Enable(args) => {
             let (client, mut service) = opened(&args.common).await?;
+            let id = args.id;
             let request = client.request(pb::EnableKeySetRequest {
-                key_set: args.id,
+                key_set: id.clone(),
                 reason: args.reason,
                 request_id: String::new(),
             });
-            let answer = client.answer(service.enable_key_set(request)).await?;
+            let answer = client.answer_for(&id, service.enable_key_set(request)).await?;
             print_answer(answer.key_set, args.common.output)
         }
         Command::Delete(args) => {
+            let args = args.agreed("delete, for good,")?;
             let (client, mut service) = opened(&args.common).await?;
+            let id = args.id;
             let request = client.request(pb::DeleteKeySetRequest {
-                key_set: args.id,
+                key_set: id.clone(),
                 reason: args.reason,
                 request_id: String::new(),
             });
-            let answer = client.answer(service.delete_key_set(request)).await?;
+            let answer = client.answer_for(&id, service.delete_key_set(request)).await?;
             print_answer(answer.key_set, args.common.output)
         }
     }
@@ -205,9 +227,10 @@ async fn update(args: UpdateArgs) -> Result<(), Failure> {
             .mend("`signkeep key-sets update --help` lists what can be changed"));
     }
     let (client, mut service) = opened(&args.common).await?;
+    let id = args.id;
     let request = client.request(pb::UpdateKeySetRequest {
         key_set: Some(pb::KeySet {
-            id: args.id,
+            id: id.clone(),
             policy: Some(policy),
             rotation_hold: args.rotation_hold == Some(Hold::On),
             ..pb::KeySet::default()
@@ -216,7 +239,7 @@ async fn update(args: UpdateArgs) -> Result<(), Failure> {
         request_id: String::new(),
         reason: args.reason,
     });
-    let answer = client.answer(service.update_key_set(request)).await?;
+    let answer = client.answer_for(&id, service.update_key_set(request)).await?;
     print_answer(answer.key_set, args.common.output)
 }
 

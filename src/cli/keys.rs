@@ -2,12 +2,13 @@
 
 mod change;
 mod revoke;
-mod roll_back;
+mod rollback;
 mod rotate;
+mod watch;
 
 use super::client::{Client, Connection};
 use super::output::{self, Output};
-use super::{Failure, message, watch};
+use super::{Failure, message};
 use crate::grpc::proto as pb;
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -28,9 +29,9 @@ pub(super) enum Command {
     /// Withdraw a key: out of the JWKS, never to sign again.
     Revoke(revoke::Args),
     /// Undo the last rotation and put rotation on hold.
-    Rollback(roll_back::Args),
+    Rollback(rollback::Args),
     /// Follow every change until interrupted.
-    Watch(watch::WatchArgs),
+    Watch(watch::Args),
 }
 
 #[derive(Debug, Args)]
@@ -68,7 +69,7 @@ pub(super) async fn run(command: Command) -> Result<(), Failure> {
         Command::Show(args) => show(args).await,
         Command::Rotate(args) => rotate::run(args).await,
         Command::Revoke(args) => revoke::run(args).await,
-        Command::Rollback(args) => roll_back::run(args).await,
+        Command::Rollback(args) => rollback::run(args).await,
         Command::Watch(args) => watch::run(args).await,
     }
 }
@@ -86,7 +87,7 @@ async fn list(args: ListArgs) -> Result<(), Failure> {
             states: states.clone(),
         });
         let mut service = client.keys.clone();
-        let page = client.answer(service.list_keys(request)).await?;
+        let page = client.answer_for(&args.target.key_set, service.list_keys(request)).await?;
         keys.extend(page.keys);
         token = page.next_page_token;
         if token.is_empty() {
@@ -101,7 +102,7 @@ async fn show(args: ShowArgs) -> Result<(), Failure> {
     let request =
         client.request(pb::GetKeyRequest { key_set: args.target.key_set.clone(), kid: args.kid });
     let mut service = client.keys.clone();
-    let key = client.answer(service.get_key(request)).await?.key;
+    let key = client.answer_for(&args.target.key_set, service.get_key(request)).await?.key;
     let key = key.ok_or_else(|| Failure::new("the service answered without a key"))?;
     match args.target.output {
         Output::Json => output::json(&message::key(&key)),
@@ -117,8 +118,16 @@ pub(super) fn print_keys(keys: &[pb::Key], form: Output) -> Result<(), Failure> 
     if form == Output::Json {
         return output::json(&json!({ "keys": message::keys(keys) }));
     }
-    let mut table =
-        output::table(&["STATE", "KID", "ALGORITHM", "PUBLISHED", "SIGNED SINCE", "UNTIL"]);
+    let mut table = output::table(&[
+        "STATE",
+        "KID",
+        "ALGORITHM",
+        "PUBLISHED",
+        "SIGNED SINCE",
+        "SIGNED UNTIL",
+        "MAY ROTATE",
+        "MAY REVOKE",
+    ]);
     for key in keys {
         table.add_row(vec![
             output::state_cell(&message::state(key)),
@@ -127,6 +136,8 @@ pub(super) fn print_keys(keys: &[pb::Key], form: Output) -> Result<(), Failure> 
             message::time(key.publish_time.as_ref()).into(),
             message::time(key.current_since_time.as_ref()).into(),
             message::time(key.current_until_time.as_ref()).into(),
+            message::time(key.rotatable_time.as_ref()).into(),
+            message::time(key.tokens_until_time.as_ref()).into(),
         ]);
     }
     output::print_table(&table)
@@ -143,6 +154,6 @@ fn every_state() -> Vec<i32> {
 pub(super) async fn key_set(client: &Client, id: &str) -> Result<pb::KeySet, Failure> {
     let request = client.request(pb::GetKeySetRequest { key_set: id.to_owned() });
     let mut service = client.keys.clone();
-    let answer = client.answer(service.get_key_set(request)).await?;
+    let answer = client.answer_for(id, service.get_key_set(request)).await?;
     answer.key_set.ok_or_else(|| Failure::new("the service answered without a key set"))
 }

@@ -1,6 +1,7 @@
 //! What commands print: tables for people, JSON for programs.
 
 use super::Failure;
+use crate::telemetry::colours;
 use clap::ValueEnum;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, Color, ContentArrangement, Table};
@@ -43,12 +44,6 @@ pub(super) fn note(text: &str) {
     let _unsaid = writeln!(io::stderr().lock(), "{text}");
 }
 
-/// Whether to colour what goes to standard output.
-pub(super) fn colours() -> bool {
-    let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    wanted && io::stdout().is_terminal()
-}
-
 /// An empty table with these headings; it fits the terminal, and is never broken elsewhere.
 pub(super) fn table(headings: &[&str]) -> Table {
     let mut table = Table::new();
@@ -59,7 +54,7 @@ pub(super) fn table(headings: &[&str]) -> Table {
     } else {
         table.set_content_arrangement(ContentArrangement::Disabled);
     }
-    if !colours() {
+    if !colours(&io::stdout()) {
         table.force_no_tty();
     }
     table
@@ -68,7 +63,7 @@ pub(super) fn table(headings: &[&str]) -> Table {
 /// A cell that shows a key's state; the word says it, the colour only helps.
 pub(super) fn state_cell(state: &str) -> Cell {
     let cell = Cell::new(state);
-    if !colours() {
+    if !colours(&io::stdout()) {
         return cell;
     }
     match state {

@@ -1,6 +1,7 @@
 //! `signkeep serve`: the service.
 
 use super::Failure;
+use super::anew::start_anew_beside;
 use crate::app::{Addresses, App};
 use crate::config::{self, Config};
 use crate::shutdown::Shutdown;
@@ -11,7 +12,8 @@ use std::path::{Path, PathBuf};
 /// Run the service.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// The configuration; `signkeep config defaults` prints one to start from.
+    /// The configuration; `signkeep config defaults` prints every setting. A softhsm2.conf beside it
+    /// is SoftHSM's, unless SOFTHSM2_CONF names another.
     #[arg(long, env = "SIGNKEEP_CONFIG", value_name = "FILE")]
     config: PathBuf,
     /// Where to write the addresses that are really listened on, as JSON, once the service answers.
@@ -20,8 +22,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<(), Failure> {
+    start_anew_beside(&args.config)?;
     let config = Config::load(&args.config, config::environment())?;
-    serve(config, &args.config, args.addresses_file.as_deref(), |addresses| {
+    serve(config, &args.config, args.addresses_file.as_deref(), |addresses, outage| {
+        if let Some(why) = outage {
+            tracing::error!(%why, "up, but cannot sign; `signkeep doctor` says more");
+        }
         for address in &addresses.grpc {
             tracing::info!(%address, "gRPC");
         }
@@ -35,12 +41,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
     })
 }
 
-/// Serves until a signal ends it; `greet` is called once it answers.
+/// Serves until a signal ends it; `greet` is called once it answers, with why it cannot
+/// sign if it cannot.
 pub(super) fn serve(
     config: Config,
     file: &Path,
     addresses_file: Option<&Path>,
-    greet: impl FnOnce(&Addresses) -> Result<(), Failure>,
+    greet: impl FnOnce(&Addresses, Option<String>) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let telemetry =
         Telemetry::start(&config.log).map_err(|error| Failure::new(error.to_string()))?;
@@ -50,11 +57,11 @@ pub(super) fn serve(
         .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
     runtime.block_on(async {
         let app = App::build(config).await?;
-        let ready = |addresses: &Addresses| {
+        let ready = |addresses: &Addresses, outage: Option<String>| {
             if let Some(file) = addresses_file {
                 addresses.write(file)?;
             }
-            greet(addresses).map_err(|failure| anyhow::anyhow!(failure.what))
+            greet(addresses, outage).map_err(|failure| anyhow::anyhow!(failure.what))
         };
         app.run(Shutdown::default(), telemetry, file.to_owned(), ready).await?;
         Ok(())

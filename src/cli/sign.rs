@@ -28,7 +28,7 @@ pub(super) struct SignArgs {
     #[arg(long)]
     digest: bool,
     /// Refuse unless this is the current key.
-    #[arg(long, value_name = "KID", default_value = "")]
+    #[arg(long, value_name = "KID", default_value = "", hide_default_value = true)]
     expected_kid: String,
     /// How an ECDSA signature is written.
     #[arg(long, value_enum, default_value_t)]
@@ -53,9 +53,10 @@ pub(super) struct SignJwtArgs {
     #[arg(long, value_name = "ID", default_value = "default")]
     key_set: String,
     /// The header's typ, e.g. at+jwt.
-    #[arg(long, value_name = "TYPE", default_value = "")]
+    #[arg(long, value_name = "TYPE", default_value = "", hide_default_value = true)]
     typ: String,
-    /// How long the token is valid, e.g. 15m.
+    /// How long the token is valid, e.g. 15m; without it and without an exp among the claims, an hour,
+    /// or max_token_ttl if that is less.
     #[arg(long, value_name = "SPAN")]
     lifetime: Option<Span>,
     /// How the result looks; a table is the token, alone on its line.
@@ -75,7 +76,7 @@ enum Encoding {
 }
 
 pub(super) async fn sign(args: SignArgs) -> Result<(), Failure> {
-    let bytes = read(&args.file)?.into();
+    let bytes = read(&args.file, "hash it and sign the digest with --digest")?.into();
     let input = match args.digest {
         true => pb::sign_request::Input::Digest(bytes),
         false => pb::sign_request::Input::Message(bytes),
@@ -86,13 +87,13 @@ pub(super) async fn sign(args: SignArgs) -> Result<(), Failure> {
     };
     let client = args.connection.open().await?;
     let request = client.request(pb::SignRequest {
-        key_set: args.key_set,
+        key_set: args.key_set.clone(),
         input: Some(input),
         expected_kid: args.expected_kid,
         encoding: encoding.into(),
     });
     let mut service = client.signing.clone();
-    let signed = client.answer(service.sign(request)).await?;
+    let signed = client.answer_for(&args.key_set, service.sign(request)).await?;
     if args.raw {
         return output::bytes(&signed.signature);
     }
@@ -108,18 +109,25 @@ pub(super) async fn sign(args: SignArgs) -> Result<(), Failure> {
 }
 
 pub(super) async fn sign_jwt(args: SignJwtArgs) -> Result<(), Failure> {
-    let claims = String::from_utf8(read(&args.file)?)
-        .map_err(|_| Failure::usage("the claims must be a JSON object in UTF-8"))?;
+    let claims = String::from_utf8(read(
+        &args.file,
+        "leave claims out, or name what they say by a reference",
+    )?)
+    .map_err(|_| Failure::usage("the claims must be a JSON object in UTF-8"))?;
+    if claims.trim().is_empty() {
+        return Err(Failure::usage(format!("{} has no claims", args.file.display()))
+            .mend("give a JSON object, in a file or on standard input"));
+    }
     let client = args.connection.open().await?;
     let request = client.request(pb::SignJwtRequest {
-        key_set: args.key_set,
+        key_set: args.key_set.clone(),
         payload: Some(pb::sign_jwt_request::Payload::ClaimsJson(claims)),
         typ: args.typ,
         lifetime: args.lifetime.map(|span| super::message::to_span(span.get())),
         ..pb::SignJwtRequest::default()
     });
     let mut service = client.signing.clone();
-    let signed = client.answer(service.sign_jwt(request)).await?;
+    let signed = client.answer_for(&args.key_set, service.sign_jwt(request)).await?;
     match args.output {
         Output::Table => output::line(&signed.jwt),
         Output::Json => output::json(&json!({
@@ -130,8 +138,8 @@ pub(super) async fn sign_jwt(args: SignJwtArgs) -> Result<(), Failure> {
     }
 }
 
-/// What is to be signed, at most what the service takes.
-fn read(file: &Path) -> Result<Vec<u8>, Failure> {
+/// What is to be signed, at most what the service takes; `too_large` says what to do with more.
+fn read(file: &Path, too_large: &str) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     let read = if file == Path::new("-") {
         io::stdin().lock().take(INPUT_MAX + 1).read_to_end(&mut bytes)
@@ -140,8 +148,9 @@ fn read(file: &Path) -> Result<Vec<u8>, Failure> {
     };
     read.map_err(|error| Failure::new(format!("{} cannot be read: {error}", file.display())))?;
     if bytes.len() as u64 > INPUT_MAX {
-        return Err(Failure::new(format!("{} is larger than 64 KiB", file.display()))
-            .mend("hash it and sign the digest with --digest"));
+        return Err(
+            Failure::new(format!("{} is larger than 64 KiB", file.display())).mend(too_large)
+        );
     }
     Ok(bytes)
 }

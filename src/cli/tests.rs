@@ -26,7 +26,7 @@ fn every_documented_command_is_understood() {
         "signkeep key-sets update default --rotation-hold off --rotation-period 90d",
         "signkeep key-sets disable demo --reason done",
         "signkeep key-sets enable demo",
-        "signkeep key-sets delete demo",
+        "signkeep key-sets delete demo --yes --reason done",
         "signkeep keys list",
         "signkeep keys list --all --key-set demo --output json",
         "signkeep keys show KID",

@@ -35,7 +35,7 @@ pub struct Difference {
 pub enum Remedy {
     /// `config apply` carries it over.
     Apply,
-    /// It never changes in a key set: mend the file, or create another key set.
+    /// The API does not change it in a key set: mend the file, or create another key set.
     MendTheFile,
 }
 

@@ -1,6 +1,6 @@
 //! Durations as people write them: `90d`, `15m`, `1h30m`, `0s`.
 
-/// Spans are written as [`Span`] reads them.
+/// Writes a duration as [`Span`] reads it.
 pub use crate::key::words;
 
 use crate::key::UNITS;

@@ -55,7 +55,7 @@ pub struct PublicationLimits {
     pub max_age: Duration,
     /// The JWKS' `stale-while-revalidate`.
     pub stale_while_revalidate: Duration,
-    /// How long a replica may go on with what it last saw.
+    /// Counted into the least propagation delay; nothing else hangs on it while one process serves.
     pub lease: Duration,
 }
 

@@ -58,6 +58,11 @@ impl SqliteStore {
         }
     }
 
+    /// Whether another process has the database at `path` open; it is left alone.
+    pub fn is_served(path: &Path) -> bool {
+        open::is_claimed(path)
+    }
+
     async fn begin(&self) -> Result<Transaction<'static, Sqlite>, Fault> {
         if self.claim.identities().await? != self.files {
             return Err(Fault::file(

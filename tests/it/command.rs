@@ -1,5 +1,7 @@
 //! The command line as a process, against a service that only writes down what it is asked.
 
+mod real;
+
 use signkeep::grpc::proto as pb;
 use signkeep::grpc::proto::key_service_server::{KeyService, KeyServiceServer};
 use std::process::{Command, Output, Stdio};
@@ -86,7 +88,11 @@ impl Recorder {
         if request.key_set == "young" {
             let mut details = ErrorDetails::new();
             details
-                .set_error_info("NEXT_KEY_NOT_PROPAGATED", "signkeep", [])
+                .set_error_info(
+                    "NEXT_KEY_NOT_PROPAGATED",
+                    "signkeep",
+                    [("kid".to_owned(), "young".to_owned())],
+                )
                 .set_retry_info(Some(std::time::Duration::from_secs(852)));
             let message = "the next key is too young";
             return Err(Status::with_error_details(Code::FailedPrecondition, message, details));

@@ -655,7 +655,7 @@ fn provisioning_twice_leaves_the_token_as_it_is() {
         });
         let inspection = inspect(&module()).unwrap();
         let tokens: Vec<_> =
-            inspection.tokens.iter().filter(|token| token.is_initialized).collect();
+            inspection.tokens.iter().filter(|token| token.is_initialised).collect();
         assert_eq!(tokens.len(), 1);
         assert_eq!(tokens[0].algorithms.len(), Algorithm::ALL.len());
         assert!(tokens[0].algorithms.iter().all(|(_, missing)| missing.is_none()));

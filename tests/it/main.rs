@@ -7,6 +7,7 @@ mod command;
 mod contract;
 mod crash;
 mod custody;
+mod doctor;
 mod goldens;
 mod grpc;
 mod harness;

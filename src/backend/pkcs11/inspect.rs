@@ -35,7 +35,7 @@ pub struct TokenReport {
     /// Its serial number.
     pub serial: String,
     /// Whether it has been initialised (C_InitToken).
-    pub is_initialized: bool,
+    pub is_initialised: bool,
     /// How its user PIN is.
     pub pin: PinState,
     /// For each algorithm what is missing for it; none: it can generate (RSA: 2048 bits) and sign.
@@ -84,7 +84,7 @@ pub fn inspect(path: &Path) -> Result<Inspection, InspectError> {
         tokens.push(TokenReport {
             label: token.label().to_owned(),
             serial: token.serial_number().to_owned(),
-            is_initialized: token.token_initialized(),
+            is_initialised: token.token_initialized(),
             pin: if token.user_pin_locked() {
                 PinState::Locked
             } else if token.user_pin_final_try() {

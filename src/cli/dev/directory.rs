@@ -2,13 +2,18 @@
 //! something that the next start completes.
 //!
 //! Every file appears whole, by renaming, or not at all. The token is the one thing that is made in
-//! several steps, by somebody else's library; a mark is set once it stands, and a token without the
-//! mark and without a database beside it has never held a key, so it is cleared away and made again.
+//! several steps, by somebody else's library. So there are two marks: one is set before anything
+//! else, in a directory that is empty, and goes once the service has answered for the first time;
+//! the other is set once the token stands. Only a token that has the first and not the second, and
+//! no database beside it, is cleared away and made again: it has never held a key. A directory with
+//! neither mark is somebody else's, and nothing in it is touched.
 
-use crate::cli::Failure;
+use crate::app::write_whole;
+use crate::cli::anew::SOFTHSM_CONF_NAME;
+use crate::cli::{Failure, random};
 use secrecy::SecretString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -17,12 +22,13 @@ use std::path::{Path, PathBuf};
 pub(in crate::cli) const DIRECTORY: &str = ".signkeep";
 /// The configuration in it.
 pub(in crate::cli) const CONFIG_NAME: &str = "signkeep.toml";
-/// SoftHSM's configuration in it.
-pub(in crate::cli) const SOFTHSM_CONF_NAME: &str = "softhsm2.conf";
 const DATABASE_NAME: &str = "signkeep.db";
 const USER_PIN_NAME: &str = "user-pin";
 const SO_PIN_NAME: &str = "so-pin";
 const TOKENS_NAME: &str = "tokens";
+/// Being made: what is here is ours, and nothing has been served from it yet.
+const MAKING_NAME: &str = "being-made";
+/// The token stands.
 const MARK_NAME: &str = "provisioned";
 const LOCK_NAME: &str = "lock";
 
@@ -31,14 +37,25 @@ const LOCK_NAME: &str = "lock";
 pub(super) struct Directory(PathBuf);
 
 impl Directory {
-    /// Makes it if it is not there, for its owner alone.
+    /// Makes it if it is not there, for its owner alone. Refuses one that is somebody else's.
     pub(super) fn prepare(path: &Path) -> Result<Self, Failure> {
+        let owner = Owner::of(path).map_err(|error| cannot("read", path, &error))?;
+        if owner == Owner::SomebodyElse {
+            return Err(Failure::new(format!(
+                "{} is not a directory of `signkeep dev`; nothing in it was touched",
+                path.display()
+            ))
+            .mend("name an empty or a new one with --dir"));
+        }
         let made = || -> io::Result<PathBuf> {
             let mut builder = DirBuilder::new();
             builder.recursive(true).mode(0o700);
             builder.create(path)?;
-            fs::set_permissions(path, Permissions::from_mode(0o700))?;
             let path = path.canonicalize()?;
+            if owner == Owner::Nobody {
+                write_whole(&path.join(MAKING_NAME), b"")?;
+            }
+            fs::set_permissions(&path, Permissions::from_mode(0o700))?;
             builder.create(path.join(TOKENS_NAME))?;
             Ok(path)
         };
@@ -139,7 +156,8 @@ issuer = "http://{http}/demo-es256/"
 
     /// Clears away a token that was being made when a process ended: it never held a key.
     pub(super) fn clear_half_made(&self) -> Result<(), Failure> {
-        if self.is_provisioned() || self.0.join(DATABASE_NAME).exists() {
+        let made = self.is_provisioned() || self.0.join(DATABASE_NAME).exists();
+        if made || !self.is_being_made() {
             return Ok(());
         }
         let tokens = self.0.join(TOKENS_NAME);
@@ -155,6 +173,52 @@ issuer = "http://{http}/demo-es256/"
             return Ok(());
         }
         write_whole(&mark, b"").map_err(|error| cannot("written", &mark, &error))
+    }
+
+    /// Refuses to go on without the database or the token that keys were made in: fresh ones would
+    /// stand in their place, and the keys would be orphans.
+    pub(super) fn nothing_is_lost(
+        &self,
+        database: &Path,
+        is_token: impl FnOnce() -> Result<bool, Failure>,
+    ) -> Result<(), Failure> {
+        if !self.is_provisioned() {
+            return Ok(());
+        }
+        let lost = |what: String| {
+            Err(Failure::new(what).mend(format!(
+                "put it back, or remove {} to start over with new keys",
+                self.0.display()
+            )))
+        };
+        if !self.is_being_made() && !database.exists() {
+            return lost(format!(
+                "the database {} is missing, and nothing else knows the keys in the token",
+                database.display()
+            ));
+        }
+        if !is_token()? {
+            return lost(format!(
+                "the token is missing from {}, and with it the private keys",
+                self.0.join(TOKENS_NAME).display()
+            ));
+        }
+        Ok(())
+    }
+
+    /// Marks that the service has answered: from now on there are keys.
+    pub(super) fn mark_in_use(&self) -> Result<(), Failure> {
+        let mark = self.0.join(MAKING_NAME);
+        match fs::remove_file(&mark) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(cannot("removed", &mark, &error))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn is_being_made(&self) -> bool {
+        self.0.join(MAKING_NAME).exists()
     }
 
     fn is_provisioned(&self) -> bool {
@@ -175,7 +239,7 @@ issuer = "http://{http}/demo-es256/"
             ))
             .mend("put the file back, or remove the directory and start over with new keys")),
             Err(_) => {
-                let pin = random_pin()?;
+                let pin = random::hex()?;
                 write_whole(&file, pin.as_bytes())
                     .map_err(|error| cannot("written", &file, &error))?;
                 Ok(SecretString::from(pin))
@@ -184,31 +248,34 @@ issuer = "http://{http}/demo-es256/"
     }
 }
 
-/// 32 digits of hex, 128 bits by chance.
-fn random_pin() -> Result<String, Failure> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::new(format!("the system gives no random bytes: {error}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+/// Whose a directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owner {
+    /// It is empty, or not there.
+    Nobody,
+    /// It has a mark of ours.
+    Dev,
+    SomebodyElse,
 }
 
-/// Writes a file for its owner alone, whole or not at all, and lasting once this returns.
-fn write_whole(file: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut name = file.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
-    let fresh = file.with_file_name(name);
-    // One that a crash left behind may have other permissions.
-    match fs::remove_file(&fresh) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut out = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-    out.write_all(bytes)?;
-    out.sync_all()?;
-    fs::rename(&fresh, file)?;
-    match file.parent() {
-        Some(directory) => File::open(directory)?.sync_all(),
-        None => Ok(()),
+impl Owner {
+    fn of(path: &Path) -> io::Result<Self> {
+        let entries = match fs::read_dir(path) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::Nobody),
+            Err(error) => return Err(error),
+        };
+        if [MAKING_NAME, MARK_NAME].iter().any(|mark| path.join(mark).exists()) {
+            return Ok(Self::Dev);
+        }
+        // What a crash may leave of the very first mark.
+        let torn = format!("{MAKING_NAME}.new");
+        for entry in entries {
+            if entry?.file_name() != *torn {
+                return Ok(Self::SomebodyElse);
+            }
+        }
+        Ok(Self::Nobody)
     }
 }
 
@@ -308,6 +375,62 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_of_somebody_else_is_refused_and_nothing_in_it_changes() {
+        let outer = tempfile::tempdir().unwrap();
+        let path = outer.path().join("softhsm");
+        fs::create_dir_all(path.join(TOKENS_NAME)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        let token = path.join(TOKENS_NAME).join("token.object");
+        let conf = path.join(SOFTHSM_CONF_NAME);
+        fs::write(&token, "theirs").unwrap();
+        fs::write(&conf, "theirs").unwrap();
+        let failure = Directory::prepare(&path).unwrap_err();
+        assert!(failure.what.contains("is not a directory of"), "{failure:?}");
+        assert_eq!(fs::read_to_string(&token).unwrap(), "theirs");
+        assert_eq!(fs::read_to_string(&conf).unwrap(), "theirs");
+        assert_eq!(mode(&path), 0o755);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_directory_that_a_crash_left_at_any_point_is_still_ours() {
+        let (_outer, directory) = fresh();
+        assert!(Directory::prepare(directory.path()).is_ok(), "being made");
+        directory.mark_provisioned().unwrap();
+        directory.mark_in_use().unwrap();
+        assert!(Directory::prepare(directory.path()).is_ok(), "in use");
+        let outer = tempfile::tempdir().unwrap();
+        fs::write(outer.path().join("being-made.new"), "").unwrap();
+        assert!(Directory::prepare(outer.path()).is_ok(), "hardly begun");
+    }
+
+    #[test]
+    fn a_token_is_cleared_only_while_the_directory_is_being_made() {
+        let (_outer, directory) = fresh();
+        let token = directory.path().join(TOKENS_NAME).join("token.object");
+        fs::write(&token, "keys").unwrap();
+        directory.mark_in_use().unwrap();
+        directory.clear_half_made().unwrap();
+        assert!(token.exists());
+    }
+
+    #[test]
+    fn a_lost_database_or_token_is_not_replaced_by_another() {
+        let (_outer, directory) = fresh();
+        let database = directory.path().join(DATABASE_NAME);
+        directory.nothing_is_lost(&database, || Ok(false)).unwrap();
+        directory.mark_provisioned().unwrap();
+        directory.nothing_is_lost(&database, || Ok(true)).unwrap();
+        directory.mark_in_use().unwrap();
+        let failure = directory.nothing_is_lost(&database, || Ok(true)).unwrap_err();
+        assert!(failure.what.contains(DATABASE_NAME), "{failure:?}");
+        fs::write(&database, "rows").unwrap();
+        directory.nothing_is_lost(&database, || Ok(true)).unwrap();
+        let failure = directory.nothing_is_lost(&database, || Ok(false)).unwrap_err();
+        assert!(failure.what.contains(TOKENS_NAME), "{failure:?}");
+    }
+
+    #[test]
     fn a_token_with_a_database_beside_it_is_never_cleared() {
         let (_outer, directory) = fresh();
         let token = directory.path().join(TOKENS_NAME).join("token.object");
@@ -325,14 +448,6 @@ mod tests {
         fs::remove_file(directory.path().join(USER_PIN_NAME)).unwrap();
         let failure = directory.user_pin().unwrap_err();
         assert!(failure.what.contains(USER_PIN_NAME), "{failure:?}");
-    }
-
-    #[test]
-    fn what_a_crash_left_of_a_file_is_in_nobodys_way() {
-        let (_outer, directory) = fresh();
-        fs::write(directory.path().join("user-pin.new"), "12").unwrap();
-        assert_eq!(directory.user_pin().unwrap().expose_secret().len(), 32);
-        assert_eq!(mode(&directory.path().join(USER_PIN_NAME)), 0o600);
     }
 
     #[test]

@@ -5,11 +5,19 @@ use crate::cli::{Failure, output};
 use std::path::Path;
 
 /// Prints it on standard output.
-pub(super) fn print(addresses: &Addresses, directory: &Path) -> Result<(), Failure> {
-    output::line(&text(addresses, directory))
+pub(super) fn print(
+    addresses: &Addresses,
+    directory: &Path,
+    outage: Option<&str>,
+) -> Result<(), Failure> {
+    output::line(&text(addresses, directory, outage))
 }
 
-fn text(addresses: &Addresses, directory: &Path) -> String {
+fn text(addresses: &Addresses, directory: &Path, outage: Option<&str>) -> String {
+    let state = match outage {
+        None => "is ready".to_owned(),
+        Some(why) => format!("is up, but cannot sign: {why}"),
+    };
     let first = |list: &[std::net::SocketAddr]| {
         list.first().map_or_else(|| "(off)".to_owned(), ToString::to_string)
     };
@@ -19,7 +27,7 @@ fn text(addresses: &Addresses, directory: &Path) -> String {
     let directory = directory.display();
     format!(
         r#"
-Signkeep is ready. Private keys are in a SoftHSM token; everything is kept in {directory}.
+Signkeep {state}. Private keys are in a SoftHSM token; everything is kept in {directory}.
 
   gRPC     {grpc}
   JWKS     http://{http}/.well-known/jwks.json
@@ -58,9 +66,12 @@ mod tests {
             http: vec!["127.0.0.1:5678".parse().unwrap()],
             metrics: Vec::new(),
         };
-        let text = text(&addresses, Path::new("/tmp/dev"));
+        let text = text(&addresses, Path::new("/tmp/dev"), None);
         assert!(text.contains("127.0.0.1:1234 signkeep.v1.KeyService/Rotate"));
         assert!(text.contains("curl http://127.0.0.1:5678/.well-known/jwks.json"));
+        assert!(text.contains("Signkeep is ready."));
+        let out = super::text(&addresses, Path::new("/tmp/dev"), Some("the PIN was refused"));
+        assert!(out.contains("cannot sign: the PIN was refused") && !out.contains("ready"));
         assert!(text.contains(r#"-d '{"key_set":"default"}'"#));
     }
 }

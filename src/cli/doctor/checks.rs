@@ -35,7 +35,7 @@ impl Retry {
     }
 }
 
-/// How the service that is configured answers, if one does.
+/// How the service that is configured answers, if it runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Running {
     Nothing,
@@ -44,25 +44,57 @@ enum Running {
 }
 
 pub(super) async fn run(config: &Config, retry: Retry, findings: &mut Findings) {
-    let running = running(config).await;
+    let running = match running(config).await {
+        // Whoever answers on our ports is another unless it has our database.
+        running if SqliteStore::is_served(&config.store) => running,
+        Running::Nothing => Running::Nothing,
+        _ => {
+            findings.add(Finding::wrong(
+                "service",
+                "another program answers on the ports: it has not this configuration's database",
+                "stop that one, or choose other addresses under listeners",
+            ));
+            Running::Nothing
+        }
+    };
     match running {
         Running::Nothing => {}
         Running::Serving => findings.add(Finding::ok("service", "one is running and says SERVING")),
-        Running::NotServing => findings.add(Finding::wrong(
-            "service",
-            "one is running and says NOT_SERVING",
-            "its log, and http://<http listener>/readyz, say which part is out",
-        )),
+        Running::NotServing => {
+            let what = "one is running and says NOT_SERVING";
+            findings.add(Finding::wrong("service", what, where_to_look(config)));
+        }
     }
+    public_url(config, findings);
     let store = store(config, running, findings).await;
     for (name, settings) in &config.backends {
-        let parts = (running, store.as_ref());
-        backend(name, settings, parts, retry, findings).await;
+        let checkup = Checkup { name, settings, findings };
+        checkup.run(running, store.as_ref(), retry).await;
     }
     if let Some(store) = store {
         store.close().await;
     }
     ports(config, running, findings);
+}
+
+/// An issuer with https is reached from outside, and so not at the listener's own address.
+fn public_url(config: &Config, findings: &mut Findings) {
+    let is_outside =
+        config.key_sets.values().any(|seed| seed.issuer.as_str().starts_with("https:"));
+    if is_outside && config.jwks.public_url.is_none() {
+        findings.add(Finding::warning(
+            "jwks.public_url",
+            "it is not set, so discovery gives verifiers the listener's own address",
+            "set it to what verifiers reach the HTTP listener by",
+        ));
+    }
+}
+
+fn where_to_look(config: &Config) -> String {
+    match config.listeners.http.iter().find(|address| address.port() != 0) {
+        Some(http) => format!("its log, and http://{http}/readyz, say which part is out"),
+        None => "its log, and /readyz of its HTTP listener, say which part is out".to_owned(),
+    }
 }
 
 async fn running(config: &Config) -> Running {
@@ -116,166 +148,216 @@ async fn store(
     Some(Arc::new(store))
 }
 
-async fn backend(
-    name: &BackendName,
-    settings: &Pkcs11,
-    (running, store): (Running, Option<&Arc<dyn Store>>),
-    retry: Retry,
-    findings: &mut Findings,
-) {
-    let about = |what: &str| format!("backend {name}, {what}");
-    if !pin_file(&about("PIN file"), settings, findings) {
-        return;
-    }
-    let module = settings.module.display();
-    if !settings.module.is_file() {
-        let mend = format!("install the HSM's software, or correct backends.{name}.module");
-        findings.add(Finding::wrong(about("module"), format!("{module} is missing"), mend));
-        return;
-    }
-    let seen = match inspect(settings).await {
-        Ok(seen) => seen,
-        Err(error) => {
-            let mend = "check that it is a PKCS#11 module for this machine, and the module's own configuration";
-            findings.add(Finding::wrong(about("module"), format!("{module}: {error}"), mend));
-            return;
-        }
-    };
-    let what = format!("{module}: {}, version {}", seen.description, seen.version);
-    findings.add(Finding::ok(about("module"), what));
+/// What a backend's checks have in common.
+struct Checkup<'a> {
+    name: &'a BackendName,
+    settings: &'a Pkcs11,
+    findings: &'a mut Findings,
+}
 
-    let wanted = |token: &&TokenReport| match &settings.token {
-        _ if !token.is_initialized => false,
-        Token::Label(label) => token.label == *label,
-        Token::Serial(serial) => token.serial == *serial,
-    };
-    let Some(token) = seen.tokens.iter().find(wanted) else {
-        let list: Vec<_> = seen
-            .tokens
-            .iter()
-            .filter(|token| token.is_initialized)
-            .map(|token| format!("{:?} (serial {})", token.label, token.serial))
-            .collect();
-        let there = if list.is_empty() { "none".to_owned() } else { list.join(", ") };
-        let mend =
-            format!("initialise the token, or correct backends.{name}; tokens seen: {there}");
-        findings.add(Finding::wrong(about("token"), "it is missing", mend));
-        return;
-    };
-    findings
-        .add(Finding::ok(about("token"), format!("{:?}, serial {}", token.label, token.serial)));
-    mechanisms(name, token, findings);
-    match token.pin {
-        PinState::Locked => {
-            let mend = "have the security officer set a new PIN, and put it into the PIN file";
-            findings.add(Finding::wrong(about("PIN"), "it is locked", mend));
-            return;
-        }
-        PinState::NotSet => {
-            let mend = "have the security officer set one, and put it into the PIN file";
-            findings.add(Finding::wrong(about("PIN"), "the token has none", mend));
-            return;
-        }
-        PinState::FinalTry => {
-            let mend = "have the security officer reset it; `signkeep doctor` does not use up the last try";
-            findings.add(Finding::wrong(about("PIN"), "another wrong one locks it", mend));
-            return;
-        }
-        PinState::CountLow => {
-            let mend = "make sure that the PIN file is right";
-            let what = "a wrong one was tried since the last login";
-            findings.add(Finding::warning(about("PIN"), what, mend));
-        }
-        PinState::Good => {}
+impl Checkup<'_> {
+    fn about(&self, what: &str) -> String {
+        format!("backend {}, {what}", self.name)
     }
-    let Some(store) = store else {
-        findings.add(match running {
-            Running::Nothing => Finding::warning(
-                about("login"),
+
+    fn ok(&mut self, about: &str, what: impl Into<String>) {
+        self.findings.add(Finding::ok(self.about(about), what));
+    }
+
+    fn warning(&mut self, about: &str, what: impl Into<String>, mend: impl Into<String>) {
+        self.findings.add(Finding::warning(self.about(about), what, mend));
+    }
+
+    fn wrong(&mut self, about: &str, what: impl Into<String>, mend: impl Into<String>) {
+        self.findings.add(Finding::wrong(self.about(about), what, mend));
+    }
+
+    async fn run(mut self, running: Running, store: Option<&Arc<dyn Store>>, retry: Retry) {
+        if !self.pin_file() {
+            return;
+        }
+        let Some(seen) = self.module().await else {
+            return;
+        };
+        let Some(token) = self.token(seen) else {
+            return;
+        };
+        self.mechanisms(&token);
+        if !self.pin(token.pin, retry) {
+            return;
+        }
+        match (store, running, retry) {
+            (Some(store), _, _) => self.login(store.clone(), retry).await,
+            (None, Running::Nothing, _) => self.warning(
+                "login",
                 "not tried: whether the PIN was refused before stands in the store",
                 "mend the store first",
             ),
-            _ => Finding::ok(about("login"), "left to the running service"),
-        });
-        return;
-    };
-    if retry == Retry::ForgetRefused {
-        match store.set_refused_pin(&token.serial, None).await {
-            Ok(()) => findings.add(Finding::ok(about("PIN"), "whatever was refused is forgotten")),
+            (None, _, Retry::No) => self.ok("login", "left to the running service"),
+            (None, _, Retry::ForgetRefused) => self.wrong(
+                "login",
+                "--retry-pin not done: the running service holds the memory of refused PINs",
+                "stop it, run this again, start it",
+            ),
+        }
+    }
+
+    /// Whether the PIN can be read from its file, and by nobody else.
+    fn pin_file(&mut self) -> bool {
+        let file = self.settings.pin_file.display();
+        match std::fs::metadata(&self.settings.pin_file) {
             Err(error) => {
-                findings.add(Finding::wrong(about("PIN"), error.to_string(), "mend the store"));
+                let mend = "put the user PIN into it, for its owner alone (chmod 600), or correct pin_file";
+                self.wrong("PIN file", format!("{file}: {error}"), mend);
+                false
+            }
+            Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
+                let what = format!("{file} can be read by others");
+                self.wrong("PIN file", what, format!("chmod 600 {file}"));
+                false
+            }
+            Ok(_) => {
+                self.ok("PIN file", format!("{file} is for its owner alone"));
+                true
             }
         }
     }
-    login(name, settings, store.clone(), findings).await;
-}
 
-/// Whether the PIN can be read from its file, and by nobody else.
-fn pin_file(about: &str, settings: &Pkcs11, findings: &mut Findings) -> bool {
-    let file = settings.pin_file.display();
-    match std::fs::metadata(&settings.pin_file) {
-        Err(error) => {
+    /// The module's own account.
+    async fn module(&mut self) -> Option<Inspection> {
+        let module = self.settings.module.display();
+        if !self.settings.module.is_file() {
             let mend =
-                "put the user PIN into it, for its owner alone (chmod 600), or correct pin_file";
-            findings.add(Finding::wrong(about, format!("{file}: {error}"), mend));
-            false
+                format!("install the HSM's software, or correct backends.{}.module", self.name);
+            self.wrong("module", format!("{module} is missing"), mend);
+            return None;
         }
-        Ok(metadata) if metadata.permissions().mode() & 0o077 != 0 => {
-            findings.add(Finding::wrong(
-                about,
-                format!("{file} can be read by others"),
-                format!("chmod 600 {file}"),
-            ));
-            false
-        }
-        Ok(_) => {
-            findings.add(Finding::ok(about, format!("{file} is for its owner alone")));
-            true
+        match inspect(self.settings).await {
+            Ok(seen) => {
+                let what = format!("{module}: {}, version {}", seen.description, seen.version);
+                self.ok("module", what);
+                Some(seen)
+            }
+            Err(error) => {
+                let mend = "check that it is a PKCS#11 module for this machine, and the module's own configuration";
+                self.wrong("module", format!("{module}: {error}"), mend);
+                None
+            }
         }
     }
-}
 
-/// One login, if the PIN was not refused before, then what the token can do.
-async fn login(
-    name: &BackendName,
-    settings: &Pkcs11,
-    store: Arc<dyn Store>,
-    findings: &mut Findings,
-) {
-    let about = format!("backend {name}, login");
-    let memory = Arc::new(StorePinMemory::new(store));
-    let opened = Pkcs11Backend::open(pkcs11_settings(name, settings), memory).await;
-    let backend = match opened {
-        Ok(backend) => backend,
-        Err(error) => {
-            findings.add(Finding::wrong(
-                about,
-                error.to_string(),
-                "correct the setting that it names",
-            ));
-            return;
+    /// The token that is configured.
+    fn token(&mut self, seen: Inspection) -> Option<TokenReport> {
+        let is_wanted = |token: &TokenReport| match &self.settings.token {
+            Token::Label(label) => token.label == *label,
+            Token::Serial(serial) => token.serial == *serial,
+        };
+        let mut others = Vec::new();
+        for token in seen.tokens.into_iter().filter(|token| token.is_initialised) {
+            if is_wanted(&token) {
+                self.ok("token", format!("{:?}, serial {}", token.label, token.serial));
+                return Some(token);
+            }
+            others.push(format!("{:?} (serial {})", token.label, token.serial));
         }
-    };
-    match tokio::time::timeout(PATIENCE, backend.probe()).await {
-        Ok(Ok(())) => {
-            findings.add(Finding::ok(about, "the PIN is right"));
-        }
-        Ok(Err(error)) => {
-            let mend = match error.kind {
-                Kind::Denied => {
-                    "correct the PIN file; if the PIN in it is right after all, `signkeep doctor --retry-pin` has it tried once more"
-                }
-                _ => "look at the HSM and its software",
-            };
-            findings.add(Finding::wrong(about, error.to_string(), mend));
-        }
-        Err(_late) => findings.add(Finding::wrong(
-            about,
-            "the token does not answer",
-            "look at the HSM, its software and the link to it",
-        )),
+        let there = if others.is_empty() { "none".to_owned() } else { others.join(", ") };
+        let mend = format!(
+            "initialise the token, or correct backends.{}; tokens seen: {there}",
+            self.name
+        );
+        self.wrong("token", "it is missing", mend);
+        None
     }
-    backend.stop().await;
+
+    fn mechanisms(&mut self, token: &TokenReport) {
+        let (mut there, mut missing) = (Vec::new(), Vec::new());
+        for (algorithm, lack) in &token.algorithms {
+            match lack {
+                None => there.push(algorithm.name().to_owned()),
+                Some(lack) => missing.push(format!("{} ({lack})", algorithm.name())),
+            }
+        }
+        if there.is_empty() {
+            let mend = "use a token that generates RSA, EC or Ed25519 keys";
+            self.wrong("algorithms", "the token offers none", mend);
+        } else if missing.is_empty() {
+            self.ok("algorithms", there.join(", "));
+        } else {
+            let what = format!("{}; not {}", there.join(", "), missing.join(", "));
+            self.warning("algorithms", what, "use key sets of the former, or another token");
+        }
+    }
+
+    /// What the token says of its user PIN; whether one may be tried.
+    fn pin(&mut self, state: PinState, retry: Retry) -> bool {
+        match state {
+            PinState::Good => true,
+            PinState::CountLow => {
+                let what = "a wrong one was tried since the last login";
+                self.warning("PIN", what, "make sure that the PIN file is right");
+                true
+            }
+            PinState::FinalTry if retry == Retry::ForgetRefused => {
+                let what = "another wrong one locks it; tried all the same, as --retry-pin asks";
+                self.warning(
+                    "PIN",
+                    what,
+                    "if it is locked now, have the security officer reset it",
+                );
+                true
+            }
+            PinState::FinalTry => {
+                let mend = "have the security officer reset it; or make sure that the PIN file is right, stop the service, then run `signkeep doctor --retry-pin`, which uses up the last try";
+                self.wrong("PIN", "another wrong one locks it, so it is not tried", mend);
+                false
+            }
+            PinState::NotSet => {
+                let mend = "have the security officer set one, and put it into the PIN file";
+                self.wrong("PIN", "the token has none", mend);
+                false
+            }
+            PinState::Locked => {
+                let mend = "have the security officer set a new PIN, and put it into the PIN file";
+                self.wrong("PIN", "it is locked", mend);
+                false
+            }
+        }
+    }
+
+    /// One login: with a PIN that was refused before only if a retry is asked for.
+    async fn login(&mut self, store: Arc<dyn Store>, retry: Retry) {
+        let memory = Arc::new(StorePinMemory::new(store));
+        let settings = pkcs11_settings(self.name, self.settings);
+        let backend = match Pkcs11Backend::open_unlinked(settings, memory).await {
+            Ok(backend) => backend,
+            Err(error) => {
+                self.wrong("login", error.to_string(), "correct the setting that it names");
+                return;
+            }
+        };
+        let login = async {
+            match retry {
+                Retry::No => backend.probe().await,
+                Retry::ForgetRefused => backend.retry_pin().await,
+            }
+        };
+        match tokio::time::timeout(PATIENCE, login).await {
+            Ok(Ok(())) => self.ok("login", "the PIN is right"),
+            Ok(Err(error)) => {
+                let mend = match error.kind {
+                    Kind::Denied => "correct the PIN file",
+                    _ => "look at the HSM and its software",
+                };
+                self.wrong("login", error.to_string(), mend);
+            }
+            Err(_late) => self.wrong(
+                "login",
+                "the token does not answer",
+                "look at the HSM, its software and the link to it",
+            ),
+        }
+        backend.stop().await;
+    }
 }
 
 /// The module's own account, or why there is none.
@@ -287,26 +369,6 @@ async fn inspect(settings: &Pkcs11) -> Result<Inspection, String> {
         Ok(Ok(Err(error))) => Err(error.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_late) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-    }
-}
-
-fn mechanisms(name: &BackendName, token: &TokenReport, findings: &mut Findings) {
-    let (mut there, mut missing) = (Vec::new(), Vec::new());
-    for (algorithm, lack) in &token.algorithms {
-        match lack {
-            None => there.push(algorithm.name().to_owned()),
-            Some(lack) => missing.push(format!("{} ({lack})", algorithm.name())),
-        }
-    }
-    let about = format!("backend {name}, algorithms");
-    if there.is_empty() {
-        let mend = "use a token that generates RSA, EC or Ed25519 keys";
-        findings.add(Finding::wrong(about, "the token offers none", mend));
-    } else if missing.is_empty() {
-        findings.add(Finding::ok(about, there.join(", ")));
-    } else {
-        let what = format!("{}; not {}", there.join(", "), missing.join(", "));
-        findings.add(Finding::warning(about, what, "use key sets of the former, or another token"));
     }
 }
 
@@ -334,5 +396,31 @@ fn port(face: &str, address: SocketAddr, running: Running) -> Finding {
                 format!("stop what uses it, or choose another address with listeners.{face}");
             Finding::wrong(about, error.to_string(), mend)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn last_try(retry: Retry) -> (bool, usize) {
+        let settings = Pkcs11 {
+            module: "/nonexistent/hsm.so".into(),
+            token: Token::Label("token".to_owned()),
+            pin_file: "/nonexistent/pin".into(),
+            workers: 1,
+            queue: 1,
+        };
+        let mut findings = Findings::default();
+        let name = "token".parse().unwrap();
+        let mut checkup = Checkup { name: &name, settings: &settings, findings: &mut findings };
+        let may_be_tried = checkup.pin(PinState::FinalTry, retry);
+        (may_be_tried, findings.wrong())
+    }
+
+    #[test]
+    fn the_last_try_is_used_up_only_if_a_retry_is_asked_for() {
+        assert_eq!(last_try(Retry::No), (false, 1));
+        assert_eq!(last_try(Retry::ForgetRefused), (true, 0));
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Change {
     #[command(flatten)]
     pub(super) target: Target,
     /// Why; goes into the audit record.
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", hide_default_value = true)]
     pub(super) reason: String,
     /// Do not ask.
     #[arg(long, short)]
@@ -68,14 +68,6 @@ pub(super) fn remarks(incomplete: bool, barrier: Option<&pb::Barrier>, caches: &
 
 pub(super) fn kid(key: Option<&pb::Key>) -> &str {
     key.map_or("(none)", |key| &key.kid)
-}
-
-/// A request id that nobody else chooses: 32 digits of hex.
-pub(super) fn fresh_request_id() -> Result<String, Failure> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Failure::new(format!("the system gives no random bytes: {error}")))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A refusal says what to do by itself; after anything else a repeat is safe.

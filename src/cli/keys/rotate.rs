@@ -1,10 +1,10 @@
 //! `signkeep keys rotate`.
 
-use super::change::{Change, at_risk, fresh_request_id, kid, print_dry_run, remarks, repeatable};
+use super::change::{Change, at_risk, kid, print_dry_run, remarks, repeatable};
 use super::print_keys;
 use crate::cli::consent::Consent;
 use crate::cli::output::{self, Output};
-use crate::cli::{Failure, message};
+use crate::cli::{Failure, message, random};
 use crate::grpc::proto as pb;
 use serde_json::json;
 
@@ -28,7 +28,7 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     };
     let tried = pb::RotateRequest { dry_run: true, ..request.clone() };
     let mut service = client.keys.clone();
-    let tried = client.answer(service.rotate(client.request(tried))).await?;
+    let tried = client.answer_for(&target.key_set, service.rotate(client.request(tried))).await?;
     let shown = kid(tried.previous.as_ref());
     let mut words = vec![format!("This will rotate the key set {}:", target.key_set)];
     words.push(format!("  {} (next) becomes current and signs", kid(tried.current.as_ref())));
@@ -41,11 +41,11 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     Consent::from_flag(yes).obtain(&words)?;
     let request = pb::RotateRequest {
         expected_current_kid: tried.previous.map(|key| key.kid).unwrap_or_default(),
-        request_id: request_id.map_or_else(fresh_request_id, Ok)?,
+        request_id: request_id.map_or_else(random::hex, Ok)?,
         ..request
     };
     let repeat = request.request_id.clone();
-    let done = client.answer(service.rotate(client.request(request))).await;
+    let done = client.answer_for(&target.key_set, service.rotate(client.request(request))).await;
     let done = done.map_err(|failure| repeatable(failure, &repeat))?;
     match target.output {
         Output::Json => output::json(&rotated(&done)),

@@ -258,6 +258,15 @@ async fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
         })
 }
 
+/// Whether another process has claimed the database at `path`; makes no file.
+pub(super) fn is_claimed(path: &Path) -> bool {
+    let Ok(path) = resolved(path) else {
+        return false;
+    };
+    File::open(beside(&path, ".lock"))
+        .is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+}
+
 /// The path with links followed, so that a file has one lock whatever it is called by.
 fn resolved(path: &Path) -> Result<PathBuf, Fault> {
     match path.canonicalize() {

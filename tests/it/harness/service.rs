@@ -4,7 +4,7 @@ use super::eventually;
 use super::http::{self, Response};
 use super::key_set::KeySet;
 use super::process::Process;
-use super::tools::{run_command, tool};
+use super::tools::{Output as Ran, run_command, tool};
 use serde_json::Value;
 use signkeep::grpc::proto::key_service_client::KeyServiceClient;
 use signkeep::grpc::proto::signing_service_client::SigningServiceClient;
@@ -165,6 +165,11 @@ impl Service {
         self.process = None;
     }
 
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: rustix::process::Signal) {
+        self.process.as_ref().expect("the service was not started").signal(signal);
+    }
+
     /// SIGTERM; see [`Service::ended`].
     pub(crate) fn terminate(&mut self) {
         self.running().terminate();
@@ -252,6 +257,31 @@ impl Service {
     /// The command that starts it, for a second process on the same directory; it writes its
     /// addresses to `addresses`.
     pub(crate) fn command(&self, addresses: &Path) -> Command {
+        let mut command = self.program();
+        match &self.launch {
+            Launch::Dev => {
+                command.arg("dev").arg("--dir").arg(self.path("state"));
+                for listener in ["--grpc", "--http", "--metrics"] {
+                    command.args([listener, "127.0.0.1:0"]);
+                }
+            }
+            Launch::Serve(_) => {
+                command.arg("serve").arg("--config").arg(self.path("signkeep.toml"));
+            }
+        }
+        command.arg("--addresses-file").arg(addresses);
+        command
+    }
+
+    /// Runs another command of the binary to its end, in the same directory and environment.
+    pub(crate) async fn signkeep(&self, args: &[&str]) -> Ran {
+        let mut command = self.program();
+        command.args(args);
+        run_command(command).await
+    }
+
+    /// The binary in this directory and its environment.
+    fn program(&self) -> Command {
         let mut command = match &self.unprivileged {
             Some(dir) => Command::new(dir.path().join("signkeep")),
             None => Command::new(env!("CARGO_BIN_EXE_signkeep")),
@@ -267,18 +297,13 @@ impl Service {
         command.env("NO_COLOR", "1").env_remove("SOFTHSM2_CONF").current_dir(self.home.path());
         match &self.launch {
             Launch::Dev => {
-                command.arg("dev").arg("--dir").arg(self.path("state"));
-                for listener in ["--grpc", "--http", "--metrics"] {
-                    command.args([listener, "127.0.0.1:0"]);
-                }
+                command.env("SIGNKEEP_SOFTHSM_MODULE", softhsm_module());
             }
             Launch::Serve(environment) => {
-                command.arg("serve").arg("--config").arg(self.path("signkeep.toml"));
                 command.env("SOFTHSM2_CONF", self.path("softhsm2.conf"));
                 command.envs(environment.iter().cloned());
             }
         }
-        command.arg("--addresses-file").arg(addresses);
         command
     }
 
@@ -381,17 +406,9 @@ impl Drop for Service {
     }
 }
 
-/// SoftHSM's library, where the systems that `softhsm/run` knows put it.
+/// SoftHSM's library: the one that SIGNKEEP_SOFTHSM_MODULE names, else where distributions put it.
 pub(crate) fn softhsm_module() -> PathBuf {
-    library(&[
-        "/usr/lib/softhsm/libsofthsm2.so",
-        "/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so",
-        "/usr/lib/aarch64-linux-gnu/softhsm/libsofthsm2.so",
-        "/usr/lib64/pkcs11/libsofthsm2.so",
-        "/usr/lib64/softhsm/libsofthsm2.so",
-        "/opt/homebrew/lib/softhsm/libsofthsm2.so",
-        "/usr/local/lib/softhsm/libsofthsm2.so",
-    ])
+    signkeep::cli::softhsm_module().unwrap_or_else(|failure| panic!("{failure:?}"))
 }
 
 /// The module of OpenSC that passes every call on and writes it down.

@@ -5,6 +5,7 @@
 //! of its own: [`isolated`] starts this test binary again, for that one test, with a fresh token
 //! directory.
 
+pub(crate) use super::service::softhsm_module as module;
 use async_trait::async_trait;
 use secrecy::SecretString;
 use signkeep::backend::PinMemory;
@@ -28,25 +29,6 @@ pub(crate) const LABEL: &str = "signkeep test";
 const MARK: &str = "SIGNKEEP_TEST_TOKEN_ROOT";
 const ROLE: &str = "SIGNKEEP_TEST_ROLE";
 const TIMEOUT: Duration = Duration::from_secs(180);
-
-/// Where SoftHSM's library is: `SOFTHSM2_MODULE`, or where distributions put it.
-pub(crate) fn module() -> PathBuf {
-    let usual = [
-        "/usr/lib/softhsm/libsofthsm2.so",
-        "/usr/lib64/softhsm/libsofthsm2.so",
-        "/usr/lib64/pkcs11/libsofthsm2.so",
-        "/usr/local/lib/softhsm/libsofthsm2.so",
-        "/opt/homebrew/lib/softhsm/libsofthsm2.so",
-    ];
-    match std::env::var_os("SOFTHSM2_MODULE") {
-        Some(path) => path.into(),
-        None => usual
-            .into_iter()
-            .map(PathBuf::from)
-            .find(|path| path.exists())
-            .expect("SoftHSM is not installed: ./tests/run installs it"),
-    }
-}
 
 /// A directory with SoftHSM's configuration, its tokens and a PIN file.
 pub(crate) struct Softhsm {

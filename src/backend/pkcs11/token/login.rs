@@ -37,7 +37,7 @@ impl Token {
         if found.info.user_pin_final_try() && caution == Caution::Careful {
             return Err(denied(format!(
                 "another wrong PIN would lock the token: make sure that {file} is right, \
-                 then run `signkeep doctor --retry-pin`"
+                 stop the service, then run `signkeep doctor --retry-pin`"
             )));
         }
         let pin = pin::read(&self.pin_file)?;
@@ -51,7 +51,8 @@ impl Token {
         if is_refused(&remembered) || is_refused(&attempts.refused) {
             return Err(denied(format!(
                 "the token has refused the PIN in {file} before, so it is not tried again: \
-                 put the right one there, or run `signkeep doctor --retry-pin`"
+                 put the right one there; if it is right after all, stop the service, then run \
+                 `signkeep doctor --retry-pin`"
             )));
         }
         let login =
@@ -80,8 +81,9 @@ impl Token {
                     tracing::error!(%error, "a refused PIN could not be remembered across restarts");
                 }
                 Err(denied(format!(
-                    "the token refused the PIN in {file} ({}); it is not tried again until the file \
-                     changes or `signkeep doctor --retry-pin` says so",
+                    "the PIN in {file} was tried just now, and the token refused it ({}); it is not \
+                     tried again: put the right one there; if it is right after all, stop the \
+                     service, then run `signkeep doctor --retry-pin`",
                     name(code)
                 )))
             }

@@ -1,17 +1,17 @@
 //! `signkeep keys watch`: every change as it happens.
 
-use super::client::Connection;
-use super::output::{self, Output};
-use super::{Failure, keys, message};
+use super::print_keys;
+use crate::cli::client::Connection;
+use crate::cli::output::{self, Output};
+use crate::cli::{Failure, message};
 use crate::grpc::proto as pb;
-use clap::Args;
 use serde_json::json;
 use tonic::Request;
 
-#[derive(Debug, Args)]
-pub(super) struct WatchArgs {
+#[derive(Debug, clap::Args)]
+pub(in crate::cli) struct Args {
     /// The key set; without it every one.
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     key_set: String,
     /// How the result looks; JSON is one object a line.
     #[arg(long, value_enum, default_value_t)]
@@ -21,7 +21,7 @@ pub(super) struct WatchArgs {
 }
 
 /// Runs until the service ends the stream or the operator interrupts.
-pub(super) async fn run(args: WatchArgs) -> Result<(), Failure> {
+pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let client = args.connection.open().await?;
     // No deadline: a watch lasts as long as it is wanted; keepalive notices a dead connection.
     let request = Request::new(pb::WatchKeysRequest { key_set: args.key_set });
@@ -51,7 +51,7 @@ fn show(change: &pb::WatchKeysResponse, form: Output) -> Result<(), Failure> {
             "{kind} at revision {}: {} ({state}{lacks})",
             change.revision, set.id
         ))?;
-        keys::print_keys(&set.keys, form)?;
+        print_keys(&set.keys, form)?;
     }
     Ok(())
 }
