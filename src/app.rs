@@ -235,6 +235,11 @@ impl App {
     }
 
     async fn close(self) {
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.keyring.settled()).await.is_err() {
+            tracing::warn!(
+                "a change that is under way is cut short; what it left is ended at the next start"
+            );
+        }
         for (name, backend) in &self.backends {
             if tokio::time::timeout(CLOSE_TIMEOUT, backend.stop()).await.is_err() {
                 tracing::warn!(backend = %name, "the backend did not end its work in time");
