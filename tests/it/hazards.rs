@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 const P256: KeySpec = KeySpec::Ec(Curve::P256);
+const P256_OID: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
 
 fn raw() -> Pkcs11 {
     let pkcs11 = Pkcs11::new(module()).unwrap();
@@ -451,12 +452,13 @@ fn two_keys_of_one_id_are_an_error_and_not_a_choice() {
             let pkcs11 = raw();
             let session = raw_user(&pkcs11);
             let id = || Attribute::Id(material(1).as_bytes().to_vec());
-            let p256 = vec![0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+            let p256 = P256_OID.to_vec();
+            let ours = || Attribute::Label(b"signkeep:payments".to_vec());
             session
                 .generate_key_pair(
                     &Mechanism::EccKeyPairGen,
-                    &[Attribute::Token(true), Attribute::EcParams(p256), id()],
-                    &[Attribute::Token(true), Attribute::Sign(true), id()],
+                    &[Attribute::Token(true), Attribute::EcParams(p256), id(), ours()],
+                    &[Attribute::Token(true), Attribute::Sign(true), id(), ours()],
                 )
                 .unwrap();
             assert_eq!(signs(&backend, &keys[0]).await, Err(Kind::Inconsistent));
@@ -676,6 +678,83 @@ fn a_failed_generation_says_whether_something_may_have_been_made() {
             std::fs::rename(token.tokens(), &away).unwrap();
             let error = backend.generate(&order(2, P256)).await.unwrap_err();
             assert_eq!((error.kind, error.outcome), (Kind::Unavailable, Outcome::Unknown));
+        });
+    });
+}
+
+#[test]
+fn a_key_is_whole_or_gone_when_someone_logs_the_process_out() {
+    isolated("hazards::a_key_is_whole_or_gone_when_someone_logs_the_process_out", |token| {
+        token.provision();
+        block_on(async {
+            let backend = token.open(&Arc::default()).await;
+            let keys = keys(&backend, 2).await;
+            let pkcs11 = raw();
+            let log_out = || raw_session(&pkcs11).logout().unwrap();
+
+            log_out();
+            // What a search comes to then: the public half alone.
+            let session = raw_session(&pkcs11);
+            assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 1), []);
+            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1).len(), 1);
+            assert!(backend.find(material(1), P256).await.unwrap().is_some());
+
+            log_out();
+            let error = backend.generate(&order(1, P256)).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Inconsistent, "{error}");
+            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1).len(), 1);
+
+            log_out();
+            assert_eq!(backend.list().await.unwrap().len(), 2);
+            log_out();
+            signs(&backend, &keys[0]).await.unwrap();
+
+            log_out();
+            backend.destroy(material(1), None).await.unwrap();
+            let session = raw_user(&pkcs11);
+            assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 1), []);
+            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1), []);
+
+            // With no way to log in again, nothing is destroyed and nothing is called destroyed.
+            std::fs::remove_file(token.pin_file()).unwrap();
+            log_out();
+            let error = backend.destroy(material(2), None).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Denied, "{error}");
+            let session = raw_user(&pkcs11);
+            assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 2).len(), 1);
+            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 2).len(), 1);
+        });
+    });
+}
+
+#[test]
+fn a_key_of_someone_else_under_our_id_is_not_destroyed() {
+    isolated("hazards::a_key_of_someone_else_under_our_id_is_not_destroyed", |token| {
+        token.provision();
+        block_on(async {
+            let backend = token.open(&Arc::default()).await;
+            let pkcs11 = raw();
+            let session = raw_user(&pkcs11);
+            let id = || Attribute::Id(material(1).as_bytes().to_vec());
+            let label = || Attribute::Label(b"payroll".to_vec());
+            let p256 = P256_OID.to_vec();
+            let (_, private) = session
+                .generate_key_pair(
+                    &Mechanism::EccKeyPairGen,
+                    &[Attribute::Token(true), Attribute::EcParams(p256), id(), label()],
+                    &[Attribute::Token(true), Attribute::Sign(true), id(), label()],
+                )
+                .unwrap();
+            let error = backend.destroy(material(1), None).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Inconsistent);
+            assert!(error.message.contains("signkeep:"), "{error}");
+            assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 1), [private]);
+
+            // Nor is a public key that stands alone, to make room for one of ours.
+            session.destroy_object(private).unwrap();
+            let error = backend.generate(&order(1, P256)).await.unwrap_err();
+            assert_eq!(error.kind, Kind::Inconsistent);
+            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1).len(), 1);
         });
     });
 }

@@ -19,6 +19,8 @@ pub(super) fn generate(
 ) -> Result<Material, Error> {
     let token = &shared.token;
     token.run(seat, deadline, Patience::KeepPause, |occupant, _| {
+        // To a session that is logged out every key looks like the half of one.
+        occupant.ask_login()?;
         match object::find(&occupant.session, order.material)? {
             Pair { private: Some(_), .. } => Err(Error::new(
                 Kind::Inconsistent,
@@ -28,7 +30,10 @@ pub(super) fn generate(
             .into()),
             Pair { public: None, .. } => Ok(()),
             // What a crash left of an earlier generation.
-            Pair { public: Some(public), .. } => Ok(occupant.session.destroy_object(public)?),
+            Pair { public: Some(public), .. } => {
+                object::must_be_ours(&occupant.session, public, order.material)?;
+                Ok(occupant.session.destroy_object(public)?)
+            }
         }
     })?;
     let link = token.connected(Patience::KeepPause)?;
@@ -69,7 +74,8 @@ pub(super) fn find(
 }
 
 /// Destroys every object under that id; that there is none is success, while the token itself
-/// answers.
+/// answers. Nothing is destroyed before it is sure that the private objects could be seen, or the
+/// public half would go and the private one stay.
 pub(super) fn destroy(
     shared: &Shared,
     seat: &Seat,
@@ -80,8 +86,13 @@ pub(super) fn destroy(
     shared
         .token
         .run(seat, deadline, Patience::KeepPause, |occupant, _| {
-            object::destroy(&occupant.session, material)?;
-            occupant.ask_token()
+            occupant.ask_token()?;
+            let objects = object::ours(&occupant.session, material)?;
+            occupant.ask_token()?;
+            for object in objects {
+                occupant.session.destroy_object(object)?;
+            }
+            Ok(())
         })
         .map_err(Error::outcome_unknown)?;
     shared.fates.is_destroyed(material);

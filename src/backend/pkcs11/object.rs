@@ -62,14 +62,35 @@ pub(super) fn read(
     }
 }
 
-/// Destroys every object under that id, the private ones first.
-pub(super) fn destroy(session: &Session, material: MaterialId) -> Result<(), Fault> {
-    for class in [ObjectClass::PRIVATE_KEY, ObjectClass::PUBLIC_KEY] {
-        for object in search(session, class, material)? {
-            session.destroy_object(object)?;
-        }
+/// Every key object under that id, the private ones first; one that does not carry our label is an
+/// error, since an id alone is no proof that a key is ours to destroy.
+pub(super) fn ours(session: &Session, material: MaterialId) -> Result<Vec<ObjectHandle>, Fault> {
+    let mut objects = search(session, ObjectClass::PRIVATE_KEY, material)?;
+    objects.extend(search(session, ObjectClass::PUBLIC_KEY, material)?);
+    for object in &objects {
+        must_be_ours(session, *object, material)?;
     }
-    Ok(())
+    Ok(objects)
+}
+
+/// An error unless the object carries our label.
+pub(super) fn must_be_ours(
+    session: &Session,
+    object: ObjectHandle,
+    material: MaterialId,
+) -> Result<(), Fault> {
+    let values = session.get_attributes(object, &[AttributeType::Label])?;
+    match values.first() {
+        Some(Attribute::Label(label)) if label.starts_with(LABEL_PREFIX.as_bytes()) => Ok(()),
+        _ => Err(inconsistent(
+            "C_GetAttributeValue",
+            format!(
+                "an object with CKA_ID {material} has no label that begins with {LABEL_PREFIX:?}, \
+                 so someone else made it; nothing under that id was destroyed: \
+                 give that object another CKA_ID or remove it by hand"
+            ),
+        )),
+    }
 }
 
 /// Every key that carries our label, each id once.

@@ -6,9 +6,11 @@
 
 use super::error::Fault;
 use super::module::{Inside, Module};
+use super::token::is_user;
 use crate::backend::Error;
 use crate::key::{MaterialId, PublicKey};
-use cryptoki::context::Pkcs11;
+use cryptoki::context::{Function, Pkcs11};
+use cryptoki::error::{Error as Answer, RvError};
 use cryptoki::object::ObjectHandle;
 use cryptoki::session::Session;
 use cryptoki::slot::Slot;
@@ -147,9 +149,19 @@ impl Occupant {
         self.handles.get(&material)
     }
 
-    /// Asks for the token itself (C_GetTokenInfo). A session can look well, and a search come out
-    /// empty, when the token behind them is gone; this cannot.
+    /// Makes sure that this session is the user's still: another part of the process, or the token
+    /// by itself, may have logged all sessions out, and a search then sees no private key.
+    pub(super) fn ask_login(&self) -> Result<(), Fault> {
+        match is_user(self.session.get_session_info()?.session_state()) {
+            true => Ok(()),
+            false => Err(Answer::Pkcs11(RvError::UserNotLoggedIn, Function::GetSessionInfo).into()),
+        }
+    }
+
+    /// Makes sure of the login, and of the token itself (C_GetTokenInfo). A session can look well,
+    /// and a search come out empty, when either is gone; this cannot.
     pub(super) fn ask_token(&self) -> Result<(), Fault> {
+        self.ask_login()?;
         self.pkcs11.get_token_info(self.slot)?;
         Ok(())
     }

@@ -10,10 +10,8 @@ use super::mechanism::Payload;
 use super::object;
 use super::queue::Queue;
 use super::seat::{Handle, Occupant, Seat};
-use super::token::{Patience, Token, is_user, late};
+use super::token::{Patience, Token, late};
 use crate::backend::{Error, KeyRef, Kind};
-use cryptoki::context::Function;
-use cryptoki::error::{Error as Answer, RvError};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -168,6 +166,7 @@ fn find(occupant: &mut Occupant, key: &KeyRef) -> Result<cryptoki::object::Objec
         .into());
     };
     let Some((object, public)) = object::read(&occupant.session, key.material, spec)? else {
+        occupant.ask_token()?;
         return Err(Fault::Absent);
     };
     if public != key.public {
@@ -190,11 +189,5 @@ fn other_key(key: &KeyRef) -> Fault {
 }
 
 fn probe(shared: &Shared, seat: &Seat, deadline: Instant) -> Result<(), Error> {
-    shared.token.run(seat, deadline, Patience::TryNow, |occupant, _| {
-        let state = occupant.session.get_session_info()?.session_state();
-        if !is_user(state) {
-            return Err(Answer::Pkcs11(RvError::UserNotLoggedIn, Function::GetSessionInfo).into());
-        }
-        occupant.ask_token()
-    })
+    shared.token.run(seat, deadline, Patience::TryNow, |occupant, _| occupant.ask_token())
 }
