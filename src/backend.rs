@@ -207,7 +207,7 @@ impl Error {
 
 /// Remembers, across restarts and replicas, that a PIN was refused, so that no restart loop locks a
 /// token. `token` is the token's serial number; `hash` a salted Argon2id hash in PHC form, never
-/// the PIN.
+/// the PIN; while the PIN is being tried, with a mark before it that the backend knows.
 #[async_trait]
 pub trait PinMemory: Send + Sync + 'static {
     /// The hash of the PIN that the token refused last, if any.

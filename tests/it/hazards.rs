@@ -3,7 +3,7 @@
 
 use crate::contract::backend::{key_ref, material, message, order, soon, verifies};
 use crate::harness::softhsm::{
-    LABEL, Memory, PIN, Softhsm, block_on, eventually, isolated, module,
+    LABEL, Memory, Outage, PIN, Softhsm, block_on, eventually, isolated, module,
 };
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as Answer, RvError};
@@ -412,15 +412,83 @@ fn no_login_is_tried_while_the_memory_of_refused_pins_is_out() {
         token.write_pin("wrong");
         block_on(async {
             let memory = Arc::new(Memory::default());
-            memory.fail(Some("the disk is full"));
-            let backend = token.open(&memory).await;
-            let error = backend.probe().await.unwrap_err();
-            assert_eq!(error.kind, Kind::Unavailable);
-            assert!(error.message.contains("the disk is full"), "{error}");
-            assert_eq!(pin_state(), PinState::Good, "no PIN was tried");
+            for outage in [Outage::All, Outage::Writing] {
+                memory.fail(outage);
+                let backend = token.open(&memory).await;
+                let error = backend.probe().await.unwrap_err();
+                assert_eq!(error.kind, Kind::Unavailable);
+                assert!(error.message.contains("the disk is full"), "{error}");
+                assert_eq!(pin_state(), PinState::Good, "no PIN was tried");
+                backend.stop().await;
+            }
             token.write_pin(PIN);
-            memory.fail(None);
+            let backend = token.open(&memory).await;
+            memory.fail(Outage::None);
             backend.probe().await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn a_refusal_that_could_not_be_written_costs_one_more_try_and_no_third() {
+    const NAME: &str =
+        "hazards::a_refusal_that_could_not_be_written_costs_one_more_try_and_no_third";
+    isolated(NAME, |token| {
+        token.provision();
+        token.write_pin("wrong");
+        block_on(async {
+            let memory = Arc::new(Memory::default());
+            memory.fail(Outage::Refusals);
+            for state in [PinState::CountLow, PinState::CountLow, PinState::Good] {
+                // A good login clears the mark that a wrong one sets: so each try shows.
+                drop(raw_user(&raw()));
+                let backend = token.open(&memory).await;
+                let error = backend.probe().await.unwrap_err();
+                assert_eq!(error.kind, Kind::Denied, "{error}");
+                assert_eq!(pin_state(), state);
+                backend.stop().await;
+                memory.fail(Outage::None);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_good_pin_is_not_held_against_its_owner_after_one_crash_in_a_login() {
+    const NAME: &str =
+        "hazards::a_good_pin_is_not_held_against_its_owner_after_one_crash_in_a_login";
+    isolated(NAME, |token| {
+        token.provision();
+        block_on(async {
+            let memory = Arc::new(Memory::default());
+            let start = async || {
+                let backend = token.open(&memory).await;
+                let result = backend.probe().await.map_err(|error| error.kind);
+                backend.stop().await;
+                result
+            };
+            // What a process leaves that ends between the login and what follows it.
+            memory.fail(Outage::Forgetting);
+            assert_eq!(start().await, Ok(()));
+            assert_eq!(memory.hashes().len(), 1);
+            memory.fail(Outage::None);
+            assert_eq!(start().await, Ok(()));
+            assert!(memory.hashes().is_empty(), "the login went well");
+
+            memory.fail(Outage::Forgetting);
+            assert_eq!(start().await, Ok(()));
+            assert_eq!(start().await, Ok(()));
+            assert_eq!(start().await, Err(Kind::Denied), "two crashes count as a refusal");
+            memory.fail(Outage::None);
+            let backend = token.open(&memory).await;
+            backend.retry_pin().await.unwrap();
+            assert!(memory.hashes().is_empty());
+
+            // Its own mark does not stop a process that goes on.
+            memory.fail(Outage::Forgetting);
+            for _ in 0..4 {
+                backend.reinitialise().await.unwrap();
+            }
         });
     });
 }

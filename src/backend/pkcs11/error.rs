@@ -124,6 +124,34 @@ pub(super) fn refuses_pin(code: RvError) -> bool {
     )
 }
 
+/// Whether an answer to C_Login counts as a refusal of the PIN: every one does that does not say
+/// that the PIN was not looked at. Tokens have many ways to refuse, codes of their vendors among
+/// them, and a PIN that is tried again on a code nobody thought of locks the token.
+pub(super) fn refuses_login(code: RvError) -> bool {
+    !matches!(
+        code,
+        RvError::CryptokiNotInitialized
+            | RvError::DeviceError
+            | RvError::DeviceMemory
+            | RvError::DeviceRemoved
+            | RvError::HostMemory
+            | RvError::SessionClosed
+            | RvError::SessionCount
+            | RvError::SessionExists
+            | RvError::SessionHandleInvalid
+            | RvError::SessionParallelNotSupported
+            | RvError::SessionReadOnly
+            | RvError::SessionReadOnlyExists
+            | RvError::SessionReadWriteSoExists
+            | RvError::SlotIdInvalid
+            | RvError::TokenNotPresent
+            | RvError::TokenNotRecognized
+            | RvError::UserAlreadyLoggedIn
+            | RvError::UserAnotherAlreadyLoggedIn
+            | RvError::UserTooManyTypes
+    )
+}
+
 /// Whether the code objects to an attribute of a template rather than to the operation.
 pub(super) fn refuses_template(error: &cryptoki::error::Error) -> bool {
     matches!(
@@ -241,6 +269,34 @@ mod tests {
         assert_eq!(cure(RvError::TokenNotPresent), Cure::Reinitialise);
         assert_eq!(cure(RvError::VendorDefined(1)), Cure::OnceMore);
         assert_eq!(cure(RvError::PinIncorrect), Cure::None);
+    }
+
+    #[test]
+    fn a_login_that_fails_counts_against_the_pin_unless_the_token_was_not_reached() {
+        for code in [
+            RvError::PinIncorrect,
+            RvError::PinLocked,
+            RvError::PinTooWeak,
+            RvError::GeneralError,
+            RvError::FunctionFailed,
+            RvError::FunctionRejected,
+            RvError::ArgumentsBad,
+            RvError::VendorDefined(0x8000_0001),
+            RvError::UnknownErrorCode(0x7000),
+        ] {
+            assert!(refuses_login(code), "{code:?}");
+        }
+        for code in [
+            RvError::DeviceError,
+            RvError::DeviceRemoved,
+            RvError::TokenNotPresent,
+            RvError::SessionHandleInvalid,
+            RvError::CryptokiNotInitialized,
+            RvError::HostMemory,
+            RvError::UserAlreadyLoggedIn,
+        ] {
+            assert!(!refuses_login(code), "{code:?}");
+        }
     }
 
     #[test]

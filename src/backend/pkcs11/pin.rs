@@ -3,6 +3,20 @@
 //! Tokens lock after a few wrong PINs, some after three, and a service that is restarted by its
 //! supervisor would spend them within seconds. So a refused PIN is remembered as a salted Argon2id
 //! hash, in the store where replicas and later starts see it, and compared before any login.
+//!
+//! The process can be killed while C_Login is under way, and the store can fail after it. So the
+//! hash is written *before* the try, as one that is being tried, and no PIN is tried unless that
+//! was written:
+//!
+//! | remembered | this PIN | what the memory holds during the try |
+//! |---|---|---|
+//! | nothing, or another PIN | is tried | `trying:` and the hash |
+//! | `trying:` and its hash | is tried: the process may have ended after a login that went well | the hash alone |
+//! | its hash alone | is not tried | |
+//!
+//! A login forgets all of it; a refusal leaves the hash alone. So a start that ends during the try
+//! costs the token at most two tries, and a PIN that is right is not held to be wrong because of
+//! one crash.
 
 use crate::backend::{Error, Kind, PinMemory};
 use argon2::password_hash::{PasswordHash, PasswordHasher, PasswordVerifier, SaltString};
@@ -88,6 +102,43 @@ pub(super) fn is_hash_of(hash: &str, pin: &SecretString) -> bool {
     }
 }
 
+/// What stands before the hash of a PIN that is being tried.
+const BEING_TRIED: &str = "trying:";
+
+/// What the memory says of a PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing.
+    Untried,
+    /// It was being tried, and nobody came to write down with what result.
+    Interrupted,
+    /// The token refused it, or the second try was interrupted too.
+    Refused,
+}
+
+/// What `remembered` says of `pin`.
+pub(super) fn standing(remembered: Option<&str>, pin: &SecretString) -> Standing {
+    let Some(text) = remembered else {
+        return Standing::Untried;
+    };
+    let (hash, standing) = match text.strip_prefix(BEING_TRIED) {
+        Some(hash) => (hash, Standing::Interrupted),
+        None => (text, Standing::Refused),
+    };
+    match is_hash_of(hash, pin) {
+        true => standing,
+        false => Standing::Untried,
+    }
+}
+
+/// What is to be remembered while a PIN of that hash and standing is tried.
+pub(super) fn mark(hash: &str, standing: Standing) -> String {
+    match standing {
+        Standing::Untried => format!("{BEING_TRIED}{hash}"),
+        Standing::Interrupted | Standing::Refused => hash.to_owned(),
+    }
+}
+
 /// The way from the threads that log in to the memory, which is async. A task on the runtime does
 /// the asking, so that a thread waits with a deadline and never runs the runtime's work itself.
 #[derive(Debug)]
@@ -125,14 +176,14 @@ impl Desk {
         Self(requests)
     }
 
-    /// The hash of the PIN that the token refused last.
-    pub(super) fn refused(&self, token: &str) -> Result<Option<String>, Error> {
+    /// What is remembered of the PIN that was tried last.
+    pub(super) fn remembered(&self, token: &str) -> Result<Option<String>, Error> {
         self.ask(token, Ask::Refused)
     }
 
-    /// Remembers a refused PIN.
-    pub(super) fn remember(&self, token: &str, hash: String) -> Result<(), Error> {
-        self.ask(token, Ask::Remember(hash)).map(|_| ())
+    /// Remembers it in place of what was there.
+    pub(super) fn remember(&self, token: &str, text: String) -> Result<(), Error> {
+        self.ask(token, Ask::Remember(text)).map(|_| ())
     }
 
     /// Forgets it.
@@ -146,8 +197,8 @@ impl Desk {
                 Kind::Unavailable,
                 "PIN memory",
                 format!(
-                    "the store cannot say whether this PIN was refused before ({why}); \
-                     without that no login is tried, since it might lock the token"
+                    "the store cannot say or note whether this PIN was refused ({why}); \
+                     without that no login is tried, since it might lock the token: mend the store"
                 ),
             )
         };
@@ -215,6 +266,19 @@ mod tests {
         assert!(!hash.contains("correct"));
         assert!(is_hash_of(&hash, &pin));
         assert!(!is_hash_of(&hash, &SecretString::from("battery staple")));
+    }
+
+    #[test]
+    fn a_pin_is_tried_once_more_after_one_interrupted_try_and_not_after_two() {
+        let (pin, other) = (SecretString::from("1234"), SecretString::from("5678"));
+        let hash = hash(&pin).unwrap();
+        assert_eq!(standing(None, &pin), Standing::Untried);
+        let first = mark(&hash, Standing::Untried);
+        assert_eq!(standing(Some(&first), &pin), Standing::Interrupted);
+        assert_eq!(standing(Some(&first), &other), Standing::Untried);
+        let second = mark(&hash, Standing::Interrupted);
+        assert_eq!(standing(Some(&second), &pin), Standing::Refused);
+        assert_eq!(standing(Some(&second), &other), Standing::Untried);
     }
 
     #[test]

@@ -39,6 +39,10 @@ const ENTER_TIMEOUT: Duration = Duration::from_secs(30);
 const BACKOFF_MIN: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// The same once C_Login has failed: each further one may be a try that the token counts.
+const LOGIN_BACKOFF_MIN: Duration = Duration::from_secs(1);
+const LOGIN_BACKOFF_MAX: Duration = Duration::from_secs(30);
+
 /// Names a token; never by slot number, which changes from one start to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenSelector {
@@ -72,7 +76,7 @@ impl fmt::Display for TokenSelector {
 pub(super) enum Patience {
     /// Answer with the last failure until its pause is over.
     KeepPause,
-    /// Try now.
+    /// Try now, unless C_Login has failed.
     TryNow,
 }
 
@@ -112,6 +116,58 @@ struct Attempts {
     not_before: Option<Instant>,
     /// The hash of a PIN that was refused, in case the memory loses it.
     refused: Option<String>,
+    /// What this process has written to the memory for the time of a try, until it is put back.
+    mark: Option<Mark>,
+    /// C_Login was called since the token was last linked, and said that it did not reach the
+    /// token. Whether that is so is not known, so from then on nobody skips the pause.
+    login_failed: bool,
+}
+
+/// A note that a PIN is being tried.
+#[derive(Debug)]
+struct Mark {
+    text: String,
+    /// What was remembered before.
+    before: Option<String>,
+}
+
+impl Attempts {
+    /// What was remembered before this process began to try, given what is remembered now: its own
+    /// mark is not that of a process that crashed.
+    fn before_us(&self, remembered: Option<String>) -> Option<String> {
+        match &self.mark {
+            Some(mark) if remembered.as_ref() == Some(&mark.text) => mark.before.clone(),
+            _ => remembered,
+        }
+    }
+
+    /// The last failure, while its pause is to be kept.
+    fn pause(&self, patience: Patience, now: Instant) -> Option<Error> {
+        let (kind, op, message) = self.failed.as_ref()?;
+        let waits = patience == Patience::KeepPause || self.login_failed;
+        (waits && self.not_before.is_some_and(|not_before| now < not_before))
+            .then(|| Error::new(*kind, op, message.clone()))
+    }
+
+    /// Keeps a failure, and how long to pause after it.
+    fn failed(&mut self, error: &Error, now: Instant) {
+        let (least, most) = match self.login_failed {
+            true => (LOGIN_BACKOFF_MIN, LOGIN_BACKOFF_MAX),
+            false => (BACKOFF_MIN, BACKOFF_MAX),
+        };
+        let pause = least.saturating_mul(1 << self.failures.min(10)).min(most);
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = Some(now + pause);
+        self.failed = Some((error.kind, error.op, error.message.clone()));
+    }
+
+    /// The token is linked.
+    fn succeeded(&mut self) {
+        self.failures = 0;
+        self.failed = None;
+        self.not_before = None;
+        self.login_failed = false;
+    }
 }
 
 impl Token {
@@ -173,7 +229,7 @@ impl Token {
                 Cure::NewSession | Cure::OnceMore if !soft => soft = true,
                 Cure::Login if !soft => {
                     soft = true;
-                    self.log_in_again(link.generation)?;
+                    self.log_in_again(link.generation, patience)?;
                 }
                 _ if hard => return Err(fault.into_error()),
                 _ => {
@@ -227,6 +283,7 @@ impl Token {
     /// C_Finalize, C_Initialize and login, at once.
     pub(super) fn reinitialise(&self) -> Result<(), Error> {
         let mut attempts = self.lock();
+        attempts.login_failed = false;
         self.renew(&mut attempts, self.module.generation())
     }
 
@@ -261,20 +318,20 @@ impl Token {
         if let Some(link) = self.link_now() {
             return Ok(link);
         }
-        if let (Patience::KeepPause, Some((kind, op, message)), Some(not_before)) =
-            (patience, &attempts.failed, attempts.not_before)
-            && Instant::now() < not_before
-        {
-            return Err(Error::new(*kind, op, message.clone()));
+        if let Some(error) = attempts.pause(patience, Instant::now()) {
+            return Err(error);
         }
         let result = self.link(attempts, Caution::Careful);
         self.note(attempts, result)
     }
 
-    fn log_in_again(&self, seen: u64) -> Result<(), Error> {
+    fn log_in_again(&self, seen: u64, patience: Patience) -> Result<(), Error> {
         let mut attempts = self.lock();
         if self.module.generation() != seen {
             return Ok(());
+        }
+        if let Some(error) = attempts.pause(patience, Instant::now()) {
+            return Err(error);
         }
         let result = self.link(&mut attempts, Caution::Careful);
         self.note(&mut attempts, result).map(|_| ())
@@ -291,9 +348,7 @@ impl Token {
                 if attempts.failures > 0 {
                     tracing::info!(token = %self.selector, "the token is back");
                 }
-                attempts.failures = 0;
-                attempts.failed = None;
-                attempts.not_before = None;
+                attempts.succeeded();
                 let link = Arc::new(link);
                 self.link.store(Some(Arc::clone(&link)));
                 Ok(link)
@@ -302,16 +357,14 @@ impl Token {
                 if attempts.failures == 0 {
                     tracing::error!(token = %self.selector, %error, "the token is out");
                 }
-                let pause = BACKOFF_MIN.saturating_mul(1 << attempts.failures.min(10));
-                attempts.failures = attempts.failures.saturating_add(1);
-                attempts.not_before = Some(Instant::now() + pause.min(BACKOFF_MAX));
                 // Late for us is not late for every caller who is told of it.
                 let kind = match error.kind {
                     Kind::Late => Kind::Unavailable,
                     kind => kind,
                 };
-                attempts.failed = Some((kind, error.op, error.message.clone()));
-                Err(Error { kind, ..error })
+                let error = Error { kind, ..error };
+                attempts.failed(&error, Instant::now());
+                Err(error)
             }
         }
     }
@@ -396,4 +449,47 @@ pub(super) fn late() -> Error {
 
 fn out(op: &'static str, message: impl Into<String>) -> Error {
     Error::new(Kind::Unavailable, op, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn once_a_login_has_failed_nobody_skips_the_pause() {
+        let (mut attempts, now) = (Attempts::default(), Instant::now());
+        attempts.failed(&out("C_GetSlotList", "no token"), now);
+        assert!(attempts.pause(Patience::KeepPause, now).is_some());
+        assert!(attempts.pause(Patience::TryNow, now).is_none());
+
+        attempts.login_failed = true;
+        attempts.failed(&out("C_Login", "CKR_DEVICE_ERROR"), now);
+        let soon = now + LOGIN_BACKOFF_MIN;
+        for patience in [Patience::KeepPause, Patience::TryNow] {
+            assert!(attempts.pause(patience, soon).is_some());
+        }
+        // Whoever probes once a second does not log in once a second.
+        let mut tries = 0;
+        for second in 0..60 {
+            let now = now + Duration::from_secs(second);
+            if attempts.pause(Patience::TryNow, now).is_none() {
+                attempts.failed(&out("C_Login", "CKR_DEVICE_ERROR"), now);
+                tries += 1;
+            }
+        }
+        assert!(tries <= 4, "{tries}");
+
+        attempts.succeeded();
+        assert!(attempts.pause(Patience::KeepPause, now).is_none());
+    }
+
+    #[test]
+    fn a_mark_of_this_process_is_not_taken_for_that_of_a_crash() {
+        let mut attempts = Attempts::default();
+        let text = || Some("trying:1".to_owned());
+        assert_eq!(attempts.before_us(text()), text());
+        attempts.mark = Some(Mark { text: "trying:1".to_owned(), before: None });
+        assert_eq!(attempts.before_us(text()), None);
+        assert_eq!(attempts.before_us(Some("other".to_owned())), Some("other".to_owned()));
+    }
 }

@@ -186,14 +186,30 @@ pub(crate) struct Memory(Mutex<Remembered>);
 #[derive(Debug, Default)]
 struct Remembered {
     hashes: HashMap<String, String>,
-    remembered: usize,
-    out: Option<String>,
+    refusals: usize,
+    outage: Outage,
+}
+
+/// What a [`Memory`] does not do; it answers that the disk is full.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Outage {
+    /// It does everything.
+    #[default]
+    None,
+    /// Nothing.
+    All,
+    /// Writing.
+    Writing,
+    /// Writing that a PIN was refused.
+    Refusals,
+    /// Forgetting.
+    Forgetting,
 }
 
 impl Memory {
     /// How often a refused PIN was remembered.
     pub(crate) fn refusals(&self) -> usize {
-        self.0.lock().unwrap().remembered
+        self.0.lock().unwrap().refusals
     }
 
     /// What is remembered of any token.
@@ -201,16 +217,20 @@ impl Memory {
         self.0.lock().unwrap().hashes.values().cloned().collect()
     }
 
-    /// Makes every call fail, or work again.
-    pub(crate) fn fail(&self, why: Option<&str>) {
-        self.0.lock().unwrap().out = why.map(str::to_owned);
+    /// Makes calls fail, or all work again.
+    pub(crate) fn fail(&self, outage: Outage) {
+        self.0.lock().unwrap().outage = outage;
     }
 
-    fn ask<T>(&self, ask: impl FnOnce(&mut Remembered) -> T) -> Result<T, String> {
+    fn ask<T>(
+        &self,
+        fails: &[Outage],
+        ask: impl FnOnce(&mut Remembered) -> T,
+    ) -> Result<T, String> {
         let mut remembered = self.0.lock().unwrap();
-        match &remembered.out {
-            Some(why) => Err(why.clone()),
-            None => Ok(ask(&mut remembered)),
+        match remembered.outage == Outage::All || fails.contains(&remembered.outage) {
+            true => Err("the disk is full".to_owned()),
+            false => Ok(ask(&mut remembered)),
         }
     }
 }
@@ -218,18 +238,24 @@ impl Memory {
 #[async_trait]
 impl PinMemory for Memory {
     async fn refused(&self, token: &str) -> Result<Option<String>, String> {
-        self.ask(|memory| memory.hashes.get(token).cloned())
+        self.ask(&[], |memory| memory.hashes.get(token).cloned())
     }
 
     async fn remember(&self, token: &str, hash: &str) -> Result<(), String> {
-        self.ask(|memory| {
-            memory.remembered += 1;
+        // While a PIN is being tried, its hash has a mark before it.
+        let is_refusal = hash.starts_with('$');
+        let fails: &[Outage] = match is_refusal {
+            true => &[Outage::Writing, Outage::Refusals],
+            false => &[Outage::Writing],
+        };
+        self.ask(fails, |memory| {
+            memory.refusals += usize::from(is_refusal);
             memory.hashes.insert(token.to_owned(), hash.to_owned());
         })
     }
 
     async fn forget(&self, token: &str) -> Result<(), String> {
-        self.ask(|memory| {
+        self.ask(&[Outage::Forgetting], |memory| {
             memory.hashes.remove(token);
         })
     }

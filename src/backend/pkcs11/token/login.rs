@@ -1,9 +1,10 @@
 //! Logging in: once for all sessions, and never with a PIN that the token has refused.
 
-use super::super::error::{Cure, Fault, name, refuses_pin};
-use super::super::pin;
-use super::{Attempts, Caution, ENTER_TIMEOUT, Found, Link, Token};
+use super::super::error::{Cure, Fault, name, refuses_login};
+use super::super::pin::{self, Standing};
+use super::{Attempts, Caution, ENTER_TIMEOUT, Found, Link, Mark, Token};
 use crate::backend::{Error, Kind};
+use cryptoki::context::Function;
 use cryptoki::error::{Error as Answer, RvError};
 use cryptoki::session::{SessionState, UserType};
 use std::time::Instant;
@@ -44,17 +45,27 @@ impl Token {
         if caution == Caution::Asked {
             attempts.refused = None;
             self.memory.forget(serial)?;
+            attempts.mark = None;
         }
-        let remembered = self.memory.refused(serial)?;
-        let is_refused =
-            |hash: &Option<String>| hash.as_ref().is_some_and(|hash| pin::is_hash_of(hash, &pin));
-        if is_refused(&remembered) || is_refused(&attempts.refused) {
+        let before = attempts.before_us(self.memory.remembered(serial)?);
+        let standing = pin::standing(before.as_deref(), &pin);
+        let refused_here = attempts.refused.as_ref().filter(|hash| pin::is_hash_of(hash, &pin));
+        if let (Some(hash), Standing::Untried | Standing::Interrupted) = (refused_here, standing)
+            && let Err(error) = self.memory.remember(serial, hash.clone())
+        {
+            tracing::error!(%error, "a refused PIN is still not remembered across restarts");
+        }
+        if standing == Standing::Refused || refused_here.is_some() {
             return Err(denied(format!(
                 "the token has refused the PIN in {file} before, so it is not tried again: \
                  put the right one there; if it is right after all, stop the service, then run \
                  `signkeep doctor --retry-pin`"
             )));
         }
+        // Before the try: a process that is killed in the middle of it has this on record.
+        let hash = pin::hash(&pin)?;
+        let mark = Mark { text: pin::mark(&hash, standing), before };
+        self.memory.remember(serial, attempts.mark.insert(mark).text.clone())?;
         let login =
             self.attempt(&found.link, &self.anchor, Instant::now() + ENTER_TIMEOUT, |anchor| {
                 match anchor.session.login(UserType::User, Some(&pin)) {
@@ -64,19 +75,22 @@ impl Token {
                 }
             });
         match login {
-            Ok(Proof::None) => Ok(()),
-            Ok(Proof::Accepted) => {
-                attempts.refused = None;
-                if remembered.is_some()
-                    && let Err(error) = self.memory.forget(serial)
-                {
-                    tracing::warn!(%error, "a PIN that is out of date stays remembered as refused");
-                }
+            Ok(Proof::None) => {
+                self.unmark(attempts, serial);
                 Ok(())
             }
-            Err(Fault::Token(Answer::Pkcs11(code, _))) if refuses_pin(code) => {
-                let hash = pin::hash(&pin)?;
+            Ok(Proof::Accepted) => {
+                attempts.refused = None;
+                if let Some(mark) = &mut attempts.mark {
+                    mark.before = None;
+                }
+                self.unmark(attempts, serial);
+                Ok(())
+            }
+            Err(Fault::Token(Answer::Pkcs11(code, Function::Login))) if refuses_login(code) => {
                 attempts.refused = Some(hash.clone());
+                attempts.mark = None;
+                attempts.login_failed = false;
                 if let Err(error) = self.memory.remember(serial, hash) {
                     tracing::error!(%error, "a refused PIN could not be remembered across restarts");
                 }
@@ -87,7 +101,28 @@ impl Token {
                     name(code)
                 )))
             }
-            Err(fault) => Err(fault.into_error()),
+            Err(fault) => {
+                attempts.login_failed |=
+                    matches!(fault, Fault::Token(Answer::Pkcs11(_, Function::Login)));
+                self.unmark(attempts, serial);
+                Err(fault.into_error())
+            }
+        }
+    }
+
+    /// Puts back what was remembered before a try that showed nothing against the PIN. If the store
+    /// is out, this process still knows its own mark for what it is.
+    fn unmark(&self, attempts: &mut Attempts, serial: &str) {
+        let Some(mark) = &attempts.mark else {
+            return;
+        };
+        let done = match &mark.before {
+            Some(text) => self.memory.remember(serial, text.clone()),
+            None => self.memory.forget(serial),
+        };
+        match done {
+            Ok(()) => attempts.mark = None,
+            Err(error) => tracing::warn!(%error, "the PIN stays noted as one that is being tried"),
         }
     }
 
