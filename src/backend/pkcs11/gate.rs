@@ -2,8 +2,10 @@
 //!
 //! C_Finalize while another thread is inside the module crashes the process. So every call is made
 //! by someone who has [entered](Gate::enter), and C_Finalize by the one who has
-//! [shut](Gate::shut) the gate and waited until nobody was inside. Both waits have a deadline: a
-//! call that never returns keeps the module from being re-initialised, and nothing else.
+//! [shut](Gate::shut) the gate and waited until nobody was inside. Both waits have a deadline. A
+//! call that never returns keeps the module from being re-initialised, and keeps everyone else out
+//! once, for as long as the first attempt to shut the gate waits: after that the call is known to be
+//! stuck, and until it returns the gate stays open.
 //!
 //! Nobody may enter twice at once on one thread: the second entry would wait for a gate that waits
 //! for the first.
@@ -21,11 +23,19 @@ pub(super) struct Gate {
 struct State {
     inside: usize,
     shut: bool,
+    /// How often the gate could not be shut.
+    failures: u64,
+    /// How many of those inside were there when it could not be shut last.
+    stuck: usize,
 }
 
 /// Proof that its holder is inside; ends when dropped.
 #[derive(Debug)]
-pub(super) struct Entered<'a>(&'a Gate);
+pub(super) struct Entered<'a> {
+    gate: &'a Gate,
+    /// [`State::failures`] when it entered.
+    failures: u64,
+}
 
 /// Proof that nobody is inside and nobody can enter; ends when dropped.
 #[derive(Debug)]
@@ -36,18 +46,29 @@ impl Gate {
     pub(super) fn enter(&self, deadline: Instant) -> Option<Entered<'_>> {
         let mut state = self.wait_while(self.lock(), deadline, |state| state.shut)?;
         state.inside += 1;
-        Some(Entered(self))
+        Some(Entered { gate: self, failures: state.failures })
     }
 
     /// Shuts the gate and waits until all have left; if they have not by `deadline`, opens it again
-    /// and answers none.
+    /// and answers none. Answers none at once, with the gate open, while someone is inside for whom
+    /// it has been waited in vain.
     pub(super) fn shut(&self, deadline: Instant) -> Option<Shut<'_>> {
         let mut state = self.wait_while(self.lock(), deadline, |state| state.shut)?;
+        if state.stuck > 0 {
+            return None;
+        }
         state.shut = true;
         drop(state);
         let shut = Shut(self);
-        let empty = self.wait_while(self.lock(), deadline, |state| state.inside > 0)?;
-        drop(empty);
+        match self.wait_while(self.lock(), deadline, |state| state.inside > 0) {
+            Some(empty) => drop(empty),
+            None => {
+                let mut state = self.lock();
+                state.failures += 1;
+                state.stuck = state.inside;
+                return None;
+            }
+        }
         Some(shut)
     }
 
@@ -72,10 +93,13 @@ impl Gate {
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {
-        let mut state = self.0.lock();
+        let mut state = self.gate.lock();
         state.inside = state.inside.saturating_sub(1);
+        if self.failures < state.failures {
+            state.stuck = state.stuck.saturating_sub(1);
+        }
         if state.inside == 0 && state.shut {
-            self.0.changed.notify_all();
+            self.gate.changed.notify_all();
         }
     }
 }
@@ -122,6 +146,24 @@ mod tests {
         let first = gate.enter(soon());
         assert!(first.is_some());
         assert!(gate.shut(soon()).is_none());
+        assert!(gate.enter(soon()).is_some());
+    }
+
+    #[test]
+    fn a_call_that_hangs_shuts_everyone_out_once() {
+        let gate = Gate::default();
+        let hung = gate.enter(soon());
+        assert!(hung.is_some());
+        assert!(gate.shut(soon()).is_none());
+        // From now on nobody waits for it, and nobody is kept out meanwhile.
+        let later = Instant::now() + Duration::from_secs(60);
+        let other = gate.enter(soon());
+        assert!(gate.shut(later).is_none());
+        assert!(Instant::now() + Duration::from_secs(30) < later, "it did not wait");
+        drop(other);
+        assert!(gate.shut(later).is_none());
+        drop(hung);
+        assert!(gate.shut(later).is_some(), "all have returned");
         assert!(gate.enter(soon()).is_some());
     }
 }

@@ -20,8 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
-/// How long a re-initialisation waits for calls that are under way: longer than a module takes to
-/// generate an RSA key.
+/// How long a re-initialisation waits for calls that are under way, with everyone else shut out:
+/// longer than a module takes to generate an RSA key. A call that takes longer is not waited for
+/// again: until it has returned there is no re-initialisation, and the rest goes on.
 const PARK_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The generation of a module that is not initialised.
@@ -149,8 +150,9 @@ impl Module {
                 Kind::Unavailable,
                 "C_Finalize",
                 format!(
-                    "a call into the PKCS#11 module has not returned for {} s; \
-                     it cannot be re-initialised before it does",
+                    "a call into the PKCS#11 module has not returned for {} s or more; \
+                     the module cannot be re-initialised before it does: \
+                     look at the HSM and the link to it, or restart the service",
                     PARK_TIMEOUT.as_secs()
                 ),
             ));
