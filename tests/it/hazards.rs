@@ -8,7 +8,7 @@ use crate::harness::softhsm::{
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as Answer, RvError};
 use cryptoki::mechanism::Mechanism;
-use cryptoki::object::{Attribute, AttributeType, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, SessionState, UserType};
 use futures_util::future::join_all;
 use secrecy::SecretString;
@@ -823,6 +823,61 @@ fn a_key_of_someone_else_under_our_id_is_not_destroyed() {
             let error = backend.generate(&order(1, P256)).await.unwrap_err();
             assert_eq!(error.kind, Kind::Inconsistent);
             assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1).len(), 1);
+        });
+    });
+}
+
+#[test]
+fn a_key_that_always_fails_disturbs_no_other() {
+    isolated("hazards::a_key_that_always_fails_disturbs_no_other", |token| {
+        token.provision();
+        block_on(async {
+            let backend = token.open(&Arc::default()).await;
+            let good = keys(&backend, 1).await.remove(0);
+            // Its public half is like another's; its private half is of no known curve, which SoftHSM
+            // notices when it is to sign.
+            let pkcs11 = raw();
+            let session = raw_user(&pkcs11);
+            let public = raw_find(&session, ObjectClass::PUBLIC_KEY, 1)[0];
+            let point =
+                session.get_attributes(public, &[AttributeType::EcPoint]).unwrap().remove(0);
+            let shared = |curve: &[u8]| {
+                [
+                    Attribute::KeyType(KeyType::EC),
+                    Attribute::Token(true),
+                    Attribute::Id(material(2).as_bytes().to_vec()),
+                    Attribute::Label(b"signkeep:payments".to_vec()),
+                    Attribute::EcParams(curve.to_vec()),
+                ]
+            };
+            let mut template = vec![Attribute::Class(ObjectClass::PUBLIC_KEY), point];
+            template.extend(shared(&P256_OID));
+            session.create_object(&template).unwrap();
+            let mut template = vec![
+                Attribute::Class(ObjectClass::PRIVATE_KEY),
+                Attribute::Private(true),
+                Attribute::Sign(true),
+                Attribute::Value(vec![1; 32]),
+            ];
+            template.extend(shared(&[0x06, 0x01, 0x2a]));
+            session.create_object(&template).unwrap();
+            let bad = Arc::new(KeyRef { material: material(2), ..(*good).clone() });
+            drop(session);
+
+            let refused = async || {
+                let error = backend.sign(&bad, message(), soon()).await.unwrap_err();
+                assert_eq!(error.kind, Kind::Unavailable, "{error}");
+                error.message.contains("even after it was re-initialised")
+            };
+            eventually("the key is known to be what is wrong", refused).await;
+            // A re-initialisation would close this session.
+            let witness = raw_session(&pkcs11);
+            let began = Instant::now();
+            while began.elapsed() < Duration::from_secs(4) {
+                refused().await;
+                signs(&backend, &good).await.unwrap();
+            }
+            witness.get_session_info().unwrap();
         });
     });
 }

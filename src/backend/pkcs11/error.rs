@@ -70,6 +70,14 @@ impl Fault {
         }
     }
 
+    /// The code, if it is an answer of the module.
+    pub(super) fn code(&self) -> Option<RvError> {
+        match self {
+            Self::Token(cryptoki::error::Error::Pkcs11(code, _)) => Some(*code),
+            _ => None,
+        }
+    }
+
     /// The error for the caller, when nothing has put it right.
     pub(super) fn into_error(self) -> Error {
         match self {

@@ -7,7 +7,9 @@
 //! All work in the module goes through [`Token::run`], which applies the cure for what went wrong:
 //! first a gentle one (another session, another login), then one re-initialisation, then it gives
 //! up. Both happen at most once for a piece of work, and a re-initialisation at most once a
-//! [`REST`], so that a token which fails every call is not made to fail faster.
+//! [`REST`], so that a token which fails every call is not made to fail faster. A key that fails
+//! with the same code after a re-initialisation as before has shown that the token is not what is
+//! wrong: it is left alone for a while (see `fate`), and the others sign on undisturbed.
 
 mod login;
 
@@ -20,7 +22,7 @@ use super::pin::Desk;
 use super::seat::{Access, Occupant, Seat};
 use crate::backend::{Error, Kind};
 use arc_swap::ArcSwapOption;
-use cryptoki::error::Error as Answer;
+use cryptoki::error::{Error as Answer, RvError};
 use cryptoki::slot::{Slot, TokenInfo};
 use std::fmt;
 use std::path::PathBuf;
@@ -86,6 +88,21 @@ enum Caution {
     Careful,
     /// An operator has asked for it.
     Asked,
+}
+
+/// Why a piece of work failed for good.
+#[derive(Debug)]
+pub(super) struct Failure {
+    /// The error for the caller.
+    pub(super) error: Error,
+    /// The token's answer, if a re-initialisation is known not to change it.
+    pub(super) incurable: Option<RvError>,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, incurable: None }
+    }
 }
 
 /// A token that is present and logged in to, in one generation of its module.
@@ -204,12 +221,27 @@ impl Token {
         seat: &Seat,
         deadline: Instant,
         patience: Patience,
-        mut work: impl FnMut(&mut Occupant, &Link) -> Result<T, Fault>,
+        work: impl FnMut(&mut Occupant, &Link) -> Result<T, Fault>,
     ) -> Result<T, Error> {
+        self.run_for_key(seat, deadline, patience, None, work).map_err(|failure| failure.error)
+    }
+
+    /// The same for work with one key, for which the module is not re-initialised because of
+    /// `incurable`.
+    pub(super) fn run_for_key<T>(
+        &self,
+        seat: &Seat,
+        deadline: Instant,
+        patience: Patience,
+        incurable: Option<RvError>,
+        mut work: impl FnMut(&mut Occupant, &Link) -> Result<T, Fault>,
+    ) -> Result<T, Failure> {
+        // What the module was re-initialised for.
+        let mut healed = None;
         let (mut soft, mut hard) = (false, false);
         loop {
             if Instant::now() >= deadline {
-                return Err(late());
+                return Err(late().into());
             }
             let link = self.connected(patience)?;
             let fault = match self.attempt(&link, seat, deadline, |occupant| work(occupant, &link))
@@ -224,16 +256,21 @@ impl Token {
                 tracing::debug!(?cure, ?fault, "a call into the PKCS#11 module failed");
             }
             match cure {
-                Cure::None => return Err(fault.into_error()),
+                Cure::None => return Err(fault.into_error().into()),
                 // The seat was emptied when the call failed.
                 Cure::NewSession | Cure::OnceMore if !soft => soft = true,
                 Cure::Login if !soft => {
                     soft = true;
                     self.log_in_again(link.generation, patience)?;
                 }
-                _ if hard => return Err(fault.into_error()),
+                _ if hard || (incurable.is_some() && fault.code() == incurable) => {
+                    let code = fault.code();
+                    let incurable = code.filter(|_| code == healed || code == incurable);
+                    return Err(Failure { error: fault.into_error(), incurable });
+                }
                 _ => {
                     hard = true;
+                    healed = fault.code();
                     self.heal(link.generation, &fault)?;
                 }
             }

@@ -4,13 +4,13 @@
 //! share. A job whose deadline has passed while it waited is dropped; C_Sign itself cannot be
 //! cancelled, so a caller may also stop waiting while the token still works for it.
 
-use super::error::Fault;
+use super::error::{Fault, name};
 use super::fate::{Fate, Fates};
 use super::mechanism::Payload;
 use super::object;
 use super::queue::Queue;
 use super::seat::{Handle, Occupant, Seat};
-use super::token::{Patience, Token, late};
+use super::token::{Failure, Link, Patience, Token, late};
 use crate::backend::{Error, KeyRef, Kind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -114,9 +114,24 @@ fn sign(
         Some(Fate::Destroyed) => {
             return Err(Error::new(Kind::NotFound, "C_Sign", "the key is destroyed"));
         }
-        Some(Fate::Lost) | None => {}
+        Some(Fate::Ailing(ailment)) if Instant::now() < ailment.until => {
+            return Err(Error::new(
+                Kind::Unavailable,
+                "C_Sign",
+                format!(
+                    "the token fails this key with {}, even after it was re-initialised; \
+                     tried again after a pause",
+                    name(ailment.code)
+                ),
+            ));
+        }
+        Some(Fate::Lost | Fate::Ailing(_)) | None => {}
     }
-    let result = shared.token.run(seat, deadline, Patience::KeepPause, |occupant, link| {
+    let incurable = match fate {
+        Some(Fate::Ailing(ailment)) => Some(ailment.code),
+        _ => None,
+    };
+    let work = |occupant: &mut Occupant, link: &Link| {
         let (mechanism, octets) = payload.call(&link.offer)?;
         let private = match find(occupant, key) {
             // It was made sure of already that the key is not there.
@@ -126,7 +141,8 @@ fn sign(
             found => found?,
         };
         Ok(occupant.session.sign(&mechanism, private, &octets)?)
-    });
+    };
+    let result = shared.token.run_for_key(seat, deadline, Patience::KeepPause, incurable, work);
     match &result {
         Ok(signature) if signature.len() != key.public.signature_len() => {
             return Err(Error::new(
@@ -140,12 +156,19 @@ fn sign(
                 ),
             ));
         }
-        Ok(_) if fate == Some(Fate::Lost) => shared.fates.is_found(key.material),
+        Ok(_) if fate.is_some() => shared.fates.is_well(key.material),
         Ok(_) => {}
-        Err(error) if error.kind == Kind::NotFound => shared.fates.is_lost(key.material),
+        Err(Failure { error, .. }) if error.kind == Kind::NotFound => {
+            shared.fates.is_lost(key.material);
+        }
+        Err(Failure { incurable: Some(code), error }) => {
+            tracing::error!(material = %key.material, %error,
+                "a key fails although the token was re-initialised for it");
+            shared.fates.is_ailing(key.material, *code, Instant::now());
+        }
         Err(_) => {}
     }
-    result
+    result.map_err(|failure| failure.error)
 }
 
 /// The handle of the key that is meant: remembered, or found and compared.
