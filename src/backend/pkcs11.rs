@@ -35,12 +35,11 @@ use self::pin::Desk;
 use self::queue::{Queue, Refused};
 use self::seat::{Access, Seat};
 use self::token::{Token, late};
-use self::worker::{Job, Shared, Task};
+use self::worker::{Job, Progress, Shared, Task};
 use super::{Backend, Error, Input, KeyRef, Kind, Listed, Material, ObjectRef, Order, PinMemory};
 use crate::key::{Algorithm, BackendName, KeySpec, MaterialId};
 use async_trait::async_trait;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -130,7 +129,7 @@ impl Pkcs11Backend {
             fates: fate::Fates::default(),
             signing: Queue::new(queue_max),
             management: Queue::new(MANAGEMENT_QUEUE_MAX),
-            busy: AtomicUsize::new(0),
+            progress: Progress::new(Instant::now()),
         });
         let (alive, ended) = mpsc::channel();
         let mut backend = Self { name, shared, seats: Vec::new(), ended: Mutex::new(Some(ended)) };
@@ -166,7 +165,7 @@ impl Pkcs11Backend {
 
     /// How many signers are at work now.
     pub fn workers_busy(&self) -> usize {
-        self.shared.busy.load(Ordering::Relaxed)
+        self.shared.progress.busy()
     }
 
     /// How many signatures wait for a signer now.
@@ -213,12 +212,13 @@ impl Pkcs11Backend {
     ) -> Result<T, Error> {
         let deadline = Instant::now() + timeout;
         let (answer, answered) = oneshot::channel();
-        let task = Task(Box::new(move |shared, seat| {
+        let work = Box::new(move |shared: &Shared, seat: &Seat| {
             let result =
                 if Instant::now() >= deadline { Err(late()) } else { work(shared, seat, deadline) };
             // Whoever asked may have stopped waiting.
             let _ = answer.send(result);
-        }));
+        });
+        let task = Task { deadline, work };
         self.shared.management.push(task).map_err(|refused| refusal(op, refused))?;
         self.answer(answered, deadline).await.map_err(|error| match error.kind {
             Kind::Late => error.outcome_unknown(),
@@ -233,9 +233,25 @@ impl Pkcs11Backend {
     ) -> Result<T, Error> {
         match timeout_at(deadline.into(), answered).await {
             Ok(Ok(result)) => result,
-            Ok(Err(_)) => Err(refusal("PKCS#11", Refused::Closed)),
+            Ok(Err(_)) if Instant::now() >= deadline => Err(late()),
+            Ok(Err(_)) if self.shared.signing.is_closed() => {
+                Err(refusal("PKCS#11", Refused::Closed))
+            }
+            Ok(Err(_)) => Err(broken()),
             Err(_) => Err(late()),
         }
+    }
+
+    /// Has a signer do a job, or says why none will.
+    fn signer(
+        &self,
+        op: &'static str,
+        push: impl FnOnce(&Queue<Job>) -> Result<(), Refused>,
+    ) -> Result<(), Error> {
+        push(&self.shared.signing).map_err(|refused| match refused {
+            Refused::Full if self.shared.progress.is_stuck(Instant::now()) => stuck(op),
+            refused => refusal(op, refused),
+        })
     }
 }
 
@@ -288,7 +304,7 @@ impl Backend for Pkcs11Backend {
             deadline,
             answer,
         };
-        self.shared.signing.push(job).map_err(|refused| refusal("C_Sign", refused))?;
+        self.signer("C_Sign", |queue| queue.push(job))?;
         self.answer(answered, deadline).await
     }
 
@@ -312,10 +328,8 @@ impl Backend for Pkcs11Backend {
     async fn probe(&self) -> Result<(), Error> {
         let deadline = Instant::now() + PROBE_TIMEOUT;
         let (answer, answered) = oneshot::channel();
-        self.shared
-            .signing
-            .push_ahead(Job::Probe { deadline, answer })
-            .map_err(|refused| refusal("C_GetSessionInfo", refused))?;
+        let job = Job::Probe { deadline, answer };
+        self.signer("C_GetSessionInfo", |queue| queue.push_ahead(job))?;
         self.answer(answered, deadline).await
     }
 
@@ -356,6 +370,26 @@ fn in_range(field: &'static str, value: usize, max: usize) -> Result<(), Misconf
             max => format!("must be 1 to {max}, not {value}"),
         },
     })
+}
+
+/// The answer for a full queue that does not move: waiting a little and asking again is no help.
+fn stuck(op: &'static str) -> Error {
+    Error::new(
+        Kind::Unavailable,
+        op,
+        "no call to the token has returned for some seconds, and as many requests wait as may: \
+         look at the HSM and the link to it",
+    )
+}
+
+/// The answer for work that ended in a panic.
+fn broken() -> Error {
+    Error::new(
+        Kind::Unavailable,
+        "PKCS#11",
+        "a defect of the service ended the call before there was an answer; the log has more",
+    )
+    .outcome_unknown()
 }
 
 fn refusal(op: &'static str, refused: Refused) -> Error {

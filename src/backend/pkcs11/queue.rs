@@ -5,9 +5,16 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// Places beyond the bound, for [`Queue::push_ahead`] alone.
 const PLACES_AHEAD: usize = 8;
+
+/// Something that waits in a queue.
+pub(super) trait Waiting {
+    /// Whether nobody would look at its result any more.
+    fn is_stale(&self, now: Instant) -> bool;
+}
 
 #[derive(Debug)]
 pub(super) struct Queue<T> {
@@ -31,7 +38,7 @@ pub(super) enum Refused {
     Closed,
 }
 
-impl<T> Queue<T> {
+impl<T: Waiting> Queue<T> {
     /// A queue in which at most `max` jobs wait.
     pub(super) fn new(max: usize) -> Self {
         Self {
@@ -41,7 +48,9 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Puts a job at the end; never waits.
+    /// Puts a job at the end; never waits. If there is no room, jobs that are stale make room first:
+    /// otherwise those whose callers have gone would keep their places for as long as the token
+    /// hangs.
     pub(super) fn push(&self, job: T) -> Result<(), Refused> {
         let mut state = self.open_with_room(self.max)?;
         state.jobs.push_back(job);
@@ -87,15 +96,21 @@ impl<T> Queue<T> {
         self.lock().jobs.len()
     }
 
+    /// Whether it takes no more jobs.
+    pub(super) fn is_closed(&self) -> bool {
+        self.lock().closed
+    }
+
     fn open_with_room(&self, max: usize) -> Result<MutexGuard<'_, State<T>>, Refused> {
-        let state = self.lock();
+        let mut state = self.lock();
         if state.closed {
-            Err(Refused::Closed)
-        } else if state.jobs.len() >= max {
-            Err(Refused::Full)
-        } else {
-            Ok(state)
+            return Err(Refused::Closed);
         }
+        if state.jobs.len() >= max {
+            let now = Instant::now();
+            state.jobs.retain(|job| !job.is_stale(now));
+        }
+        if state.jobs.len() >= max { Err(Refused::Full) } else { Ok(state) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
@@ -106,6 +121,22 @@ impl<T> Queue<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl Waiting for i32 {
+        fn is_stale(&self, _: Instant) -> bool {
+            *self < 0
+        }
+    }
+
+    #[test]
+    fn jobs_that_nobody_waits_for_make_room() {
+        let queue = Queue::new(3);
+        assert_eq!([-1, 2, -3].map(|job| queue.push(job)), [Ok(()); 3]);
+        assert_eq!(queue.push(4), Ok(()));
+        assert_eq!(queue.push(5), Ok(()));
+        assert_eq!(queue.push(6), Err(Refused::Full));
+        assert_eq!([queue.pop(), queue.pop(), queue.pop()], [Some(2), Some(4), Some(5)]);
+    }
 
     #[test]
     fn a_full_queue_refuses_at_once() {

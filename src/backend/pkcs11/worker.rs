@@ -8,14 +8,18 @@ use super::error::{Fault, name};
 use super::fate::{Fate, Fates};
 use super::mechanism::Payload;
 use super::object;
-use super::queue::Queue;
+use super::queue::{Queue, Waiting};
 use super::seat::{Handle, Occupant, Seat};
 use super::token::{Failure, Link, Patience, Token, late};
 use crate::backend::{Error, KeyRef, Kind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
+
+/// After how long without a job begun or ended the signers count as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(5);
 
 /// What all threads of a backend share.
 #[derive(Debug)]
@@ -24,15 +28,54 @@ pub(super) struct Shared {
     pub(super) fates: Fates,
     pub(super) signing: Queue<Job>,
     pub(super) management: Queue<Task>,
-    pub(super) busy: AtomicUsize,
+    pub(super) progress: Progress,
 }
 
-impl Shared {
-    fn at_work<T>(&self, work: impl FnOnce() -> T) -> T {
+/// Whether the signers come on.
+#[derive(Debug)]
+pub(super) struct Progress {
+    busy: AtomicUsize,
+    began: Instant,
+    /// When a signer last began or ended a job, in milliseconds since `began`.
+    last: AtomicU64,
+}
+
+/// A signer at work; ends when dropped.
+struct AtWork<'a>(&'a Progress);
+
+impl Progress {
+    /// Nobody is at work.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { busy: AtomicUsize::new(0), began: now, last: AtomicU64::new(0) }
+    }
+
+    /// How many signers are at work.
+    pub(super) fn busy(&self) -> usize {
+        self.busy.load(Ordering::Relaxed)
+    }
+
+    /// Whether signers are at work and none has begun or ended a job for [`STUCK_AFTER`].
+    pub(super) fn is_stuck(&self, now: Instant) -> bool {
+        let last = self.began + Duration::from_millis(self.last.load(Ordering::Relaxed));
+        self.busy() > 0 && now.saturating_duration_since(last) >= STUCK_AFTER
+    }
+
+    fn begin(&self, now: Instant) -> AtWork<'_> {
         self.busy.fetch_add(1, Ordering::Relaxed);
-        let done = work();
-        self.busy.fetch_sub(1, Ordering::Relaxed);
-        done
+        self.note(now);
+        AtWork(self)
+    }
+
+    fn note(&self, now: Instant) {
+        let passed = now.saturating_duration_since(self.began).as_millis();
+        self.last.fetch_max(passed.try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.note(Instant::now());
+        self.0.busy.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -50,8 +93,27 @@ pub(super) enum Job {
     Probe { deadline: Instant, answer: oneshot::Sender<Result<(), Error>> },
 }
 
+impl Waiting for Job {
+    fn is_stale(&self, now: Instant) -> bool {
+        match self {
+            Self::Sign { deadline, answer, .. } => now >= *deadline || answer.is_closed(),
+            Self::Probe { deadline, answer } => now >= *deadline || answer.is_closed(),
+        }
+    }
+}
+
 /// Work for the management thread, which may take seconds.
-pub(super) struct Task(pub(super) Box<Work>);
+pub(super) struct Task {
+    pub(super) deadline: Instant,
+    pub(super) work: Box<Work>,
+}
+
+impl Waiting for Task {
+    /// Only by its deadline: what was asked for may be wanted although whoever asked has gone.
+    fn is_stale(&self, now: Instant) -> bool {
+        now >= self.deadline
+    }
+}
 
 type Work = dyn FnOnce(&Shared, &Seat) + Send;
 
@@ -63,31 +125,46 @@ impl std::fmt::Debug for Task {
 
 /// A signer's life.
 pub(super) fn sign_until_closed(shared: &Shared, seat: &Seat) {
-    while let Some(job) = shared.signing.pop() {
-        // A signer is free again before its caller knows the answer, and whoever asked may have
-        // stopped waiting for it.
-        match job {
-            Job::Sign { key, payload, deadline, answer } => {
-                if !answer.is_closed() {
-                    let result = shared.at_work(|| sign(shared, seat, &key, &payload, deadline));
-                    let _ = answer.send(result);
-                }
-            }
-            Job::Probe { deadline, answer } => {
-                let result = shared.at_work(|| probe(shared, seat, deadline));
+    // A signer is free again before its caller knows the answer, and whoever asked may have stopped
+    // waiting for it.
+    let work = |job| match job {
+        Job::Sign { key, payload, deadline, answer } => {
+            if !answer.is_closed() {
+                let at_work = shared.progress.begin(Instant::now());
+                let result = sign(shared, seat, &key, &payload, deadline);
+                drop(at_work);
                 let _ = answer.send(result);
             }
         }
-    }
-    leave(seat);
+        Job::Probe { deadline, answer } => {
+            let at_work = shared.progress.begin(Instant::now());
+            let result = probe(shared, seat, deadline);
+            drop(at_work);
+            let _ = answer.send(result);
+        }
+    };
+    serve(&shared.signing, work, || leave(seat));
 }
 
 /// The management thread's life.
 pub(super) fn manage_until_closed(shared: &Shared, seat: &Seat) {
-    while let Some(Task(work)) = shared.management.pop() {
-        work(shared, seat);
+    let work = |task: Task| (task.work)(shared, seat);
+    serve(&shared.management, work, || leave(seat));
+}
+
+/// Works off a queue until it is closed, then leaves. A panic costs the job that it happened in,
+/// whose caller is told by the loss of its sender, and the session, about which nothing is known
+/// then; the thread lives on.
+fn serve<T: Waiting>(queue: &Queue<T>, mut work: impl FnMut(T), mut leave: impl FnMut()) {
+    while let Some(job) = queue.pop() {
+        // What the job shares with others is behind locks that make nothing of being poisoned, and
+        // is changed in one step under each.
+        if catch_unwind(AssertUnwindSafe(|| work(job))).is_err() {
+            tracing::error!("a defect ended a call to the token; its session is given up");
+            leave();
+        }
     }
-    leave(seat);
+    leave();
 }
 
 fn leave(seat: &Seat) {
@@ -213,4 +290,52 @@ fn other_key(key: &KeyRef) -> Fault {
 
 fn probe(shared: &Shared, seat: &Seat, deadline: Instant) -> Result<(), Error> {
     shared.token.run(seat, deadline, Patience::TryNow, |occupant, _| occupant.ask_token())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    impl Waiting for &str {
+        fn is_stale(&self, _: Instant) -> bool {
+            false
+        }
+    }
+
+    #[test]
+    fn a_panic_costs_one_job_and_no_thread() {
+        let (queue, progress) = (Queue::new(3), Progress::new(Instant::now()));
+        for job in ["panic", "work", "close"] {
+            queue.push(job).unwrap();
+        }
+        let (done, left) = (Cell::new(0), Cell::new(0));
+        let work = |job| {
+            let _at_work = progress.begin(Instant::now());
+            match job {
+                "panic" => panic!("a defect"),
+                "close" => queue.close(),
+                _ => done.set(done.get() + 1),
+            }
+        };
+        serve(&queue, work, || left.set(left.get() + 1));
+        assert_eq!(done.get(), 1, "it went on");
+        assert_eq!(left.get(), 2, "the session was given up, and at the end once more");
+        assert_eq!(progress.busy(), 0);
+    }
+
+    #[test]
+    fn signers_are_stuck_when_they_are_busy_and_nothing_moves() {
+        let start = Instant::now();
+        let progress = Progress::new(start);
+        let later = start + STUCK_AFTER * 3;
+        assert!(!progress.is_stuck(later), "idle is not stuck");
+        let one = progress.begin(later);
+        assert!(!progress.is_stuck(later + STUCK_AFTER / 2));
+        assert!(progress.is_stuck(later + STUCK_AFTER));
+        let other = progress.begin(later + STUCK_AFTER);
+        assert!(!progress.is_stuck(later + STUCK_AFTER), "one of them moves");
+        drop((one, other));
+        assert!(!progress.is_stuck(later + STUCK_AFTER * 4));
+    }
 }
