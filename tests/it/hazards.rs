@@ -1,9 +1,12 @@
 //! What PKCS#11 modules do to those who trust them, each met on SoftHSM. Where a hazard can be shown
 //! without the backend, the test shows it first, so that it fails when it no longer tests anything.
 
+mod objects;
+mod pin;
+
 use crate::contract::backend::{key_ref, material, message, order, soon, verifies};
 use crate::harness::softhsm::{
-    LABEL, Memory, Outage, PIN, Softhsm, block_on, eventually, isolated, module,
+    LABEL, Memory, PIN, Softhsm, block_on, eventually, isolated, module,
 };
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as Answer, RvError};
@@ -17,7 +20,6 @@ use signkeep::backend::pkcs11::{
 };
 use signkeep::backend::{Backend, KeyRef, Kind, Material, Outcome};
 use signkeep::key::{Algorithm, Curve, KeySpec, RsaBits};
-use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -357,220 +359,6 @@ fn a_token_that_is_not_there_at_the_start_is_found_when_it_comes() {
     });
 }
 
-fn pin_state() -> PinState {
-    let inspection = inspect(&module()).unwrap();
-    let mut tokens = inspection.tokens.into_iter();
-    tokens.find(|token| token.label == LABEL).unwrap().pin
-}
-
-#[test]
-fn a_wrong_pin_is_tried_once_across_restarts() {
-    isolated("hazards::a_wrong_pin_is_tried_once_across_restarts", |token| {
-        token.provision();
-        token.write_pin("wrong");
-        block_on(async {
-            let memory = Arc::new(Memory::default());
-            let backend = token.open(&memory).await;
-            assert_eq!(backend.probe().await.unwrap_err().kind, Kind::Denied);
-            assert_eq!(memory.refusals(), 1);
-            assert!(!memory.hashes().concat().contains("wrong"));
-            assert_eq!(pin_state(), PinState::CountLow);
-            backend.stop().await;
-
-            // A good login clears the mark that a wrong one sets: so the next try would show.
-            drop(raw_user(&raw()));
-            assert_eq!(pin_state(), PinState::Good);
-            for _ in 0..3 {
-                let backend = token.open(&memory).await;
-                let error = backend.probe().await.unwrap_err();
-                assert_eq!(error.kind, Kind::Denied);
-                assert!(error.message.contains("doctor --retry-pin"), "{error}");
-                assert_eq!(pin_state(), PinState::Good);
-                backend.stop().await;
-            }
-            assert_eq!(memory.refusals(), 1);
-
-            let backend = token.open(&memory).await;
-            let error = backend.retry_pin().await.unwrap_err();
-            assert_eq!(error.kind, Kind::Denied);
-            assert_eq!(memory.refusals(), 2, "an operator may have it tried again");
-            assert_eq!(pin_state(), PinState::CountLow);
-
-            token.write_pin(&format!("{PIN}\n"));
-            backend.probe().await.unwrap();
-            assert!(memory.hashes().is_empty());
-            assert_eq!(pin_state(), PinState::Good);
-            signs(&backend, &keys(&backend, 1).await[0]).await.unwrap();
-        });
-    });
-}
-
-#[test]
-fn no_login_is_tried_while_the_memory_of_refused_pins_is_out() {
-    isolated("hazards::no_login_is_tried_while_the_memory_of_refused_pins_is_out", |token| {
-        token.provision();
-        token.write_pin("wrong");
-        block_on(async {
-            let memory = Arc::new(Memory::default());
-            for outage in [Outage::All, Outage::Writing] {
-                memory.fail(outage);
-                let backend = token.open(&memory).await;
-                let error = backend.probe().await.unwrap_err();
-                assert_eq!(error.kind, Kind::Unavailable);
-                assert!(error.message.contains("the disk is full"), "{error}");
-                assert_eq!(pin_state(), PinState::Good, "no PIN was tried");
-                backend.stop().await;
-            }
-            token.write_pin(PIN);
-            let backend = token.open(&memory).await;
-            memory.fail(Outage::None);
-            backend.probe().await.unwrap();
-        });
-    });
-}
-
-#[test]
-fn a_refusal_that_could_not_be_written_costs_one_more_try_and_no_third() {
-    const NAME: &str =
-        "hazards::a_refusal_that_could_not_be_written_costs_one_more_try_and_no_third";
-    isolated(NAME, |token| {
-        token.provision();
-        token.write_pin("wrong");
-        block_on(async {
-            let memory = Arc::new(Memory::default());
-            memory.fail(Outage::Refusals);
-            for state in [PinState::CountLow, PinState::CountLow, PinState::Good] {
-                // A good login clears the mark that a wrong one sets: so each try shows.
-                drop(raw_user(&raw()));
-                let backend = token.open(&memory).await;
-                let error = backend.probe().await.unwrap_err();
-                assert_eq!(error.kind, Kind::Denied, "{error}");
-                assert_eq!(pin_state(), state);
-                backend.stop().await;
-                memory.fail(Outage::None);
-            }
-        });
-    });
-}
-
-#[test]
-fn a_good_pin_is_not_held_against_its_owner_after_one_crash_in_a_login() {
-    const NAME: &str =
-        "hazards::a_good_pin_is_not_held_against_its_owner_after_one_crash_in_a_login";
-    isolated(NAME, |token| {
-        token.provision();
-        block_on(async {
-            let memory = Arc::new(Memory::default());
-            let start = async || {
-                let backend = token.open(&memory).await;
-                let result = backend.probe().await.map_err(|error| error.kind);
-                backend.stop().await;
-                result
-            };
-            // What a process leaves that ends between the login and what follows it.
-            memory.fail(Outage::Forgetting);
-            assert_eq!(start().await, Ok(()));
-            assert_eq!(memory.hashes().len(), 1);
-            memory.fail(Outage::None);
-            assert_eq!(start().await, Ok(()));
-            assert!(memory.hashes().is_empty(), "the login went well");
-
-            memory.fail(Outage::Forgetting);
-            assert_eq!(start().await, Ok(()));
-            assert_eq!(start().await, Ok(()));
-            assert_eq!(start().await, Err(Kind::Denied), "two crashes count as a refusal");
-            memory.fail(Outage::None);
-            let backend = token.open(&memory).await;
-            backend.retry_pin().await.unwrap();
-            assert!(memory.hashes().is_empty());
-
-            // Its own mark does not stop a process that goes on.
-            memory.fail(Outage::Forgetting);
-            for _ in 0..4 {
-                backend.reinitialise().await.unwrap();
-            }
-        });
-    });
-}
-
-#[test]
-fn a_pin_file_open_to_others_is_refused_until_it_is_closed() {
-    isolated("hazards::a_pin_file_open_to_others_is_refused_until_it_is_closed", |token| {
-        token.provision();
-        let mode = |mode| std::fs::Permissions::from_mode(mode);
-        std::fs::set_permissions(token.pin_file(), mode(0o644)).unwrap();
-        block_on(async {
-            let backend = token.open(&Arc::default()).await;
-            let error = backend.probe().await.unwrap_err();
-            assert_eq!(error.kind, Kind::Denied);
-            assert!(error.message.contains("chmod 600"), "{error}");
-            std::fs::set_permissions(token.pin_file(), mode(0o600)).unwrap();
-            backend.probe().await.unwrap();
-        });
-    });
-}
-
-#[test]
-fn two_keys_of_one_id_are_an_error_and_not_a_choice() {
-    isolated("hazards::two_keys_of_one_id_are_an_error_and_not_a_choice", |token| {
-        token.provision();
-        block_on(async {
-            let backend = token.open(&Arc::default()).await;
-            let keys = keys(&backend, 2).await;
-            let pkcs11 = raw();
-            let session = raw_user(&pkcs11);
-            let id = || Attribute::Id(material(1).as_bytes().to_vec());
-            let p256 = P256_OID.to_vec();
-            let ours = || Attribute::Label(b"signkeep:payments".to_vec());
-            session
-                .generate_key_pair(
-                    &Mechanism::EccKeyPairGen,
-                    &[Attribute::Token(true), Attribute::EcParams(p256), id(), ours()],
-                    &[Attribute::Token(true), Attribute::Sign(true), id(), ours()],
-                )
-                .unwrap();
-            assert_eq!(signs(&backend, &keys[0]).await, Err(Kind::Inconsistent));
-            let error = backend.find(material(1), P256).await.unwrap_err();
-            assert_eq!(error.kind, Kind::Inconsistent);
-            assert!(error.message.contains("there must be one"), "{error}");
-            signs(&backend, &keys[1]).await.unwrap();
-            backend.destroy(material(1), None).await.unwrap();
-            assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 1), []);
-            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1), []);
-        });
-    });
-}
-
-#[test]
-fn half_a_key_is_no_key() {
-    isolated("hazards::half_a_key_is_no_key", |token| {
-        token.provision();
-        block_on(async {
-            let backend = token.open(&Arc::default()).await;
-            let keys = keys(&backend, 2).await;
-            let pkcs11 = raw();
-            let session = raw_user(&pkcs11);
-            let destroy = |class, number| {
-                let object = raw_find(&session, class, number)[0];
-                session.destroy_object(object).unwrap();
-            };
-            // A public key alone is what a crash in the middle of a generation leaves.
-            destroy(ObjectClass::PRIVATE_KEY, 1);
-            assert_eq!(backend.find(material(1), P256).await.unwrap(), None);
-            let made = backend.generate(&order(1, P256)).await.unwrap();
-            assert_ne!(made.public, keys[0].public);
-            let anew = key_ref(1, Algorithm::Es256, &made);
-            signs(&backend, &anew).await.unwrap();
-
-            destroy(ObjectClass::PUBLIC_KEY, 2);
-            let error = backend.find(material(2), P256).await.unwrap_err();
-            assert_eq!(error.kind, Kind::Inconsistent);
-            backend.destroy(material(2), None).await.unwrap();
-            assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 2), []);
-        });
-    });
-}
-
 #[test]
 fn a_private_key_can_sign_and_nothing_else() {
     isolated("hazards::a_private_key_can_sign_and_nothing_else", |token| {
@@ -746,83 +534,6 @@ fn a_failed_generation_says_whether_something_may_have_been_made() {
             std::fs::rename(token.tokens(), &away).unwrap();
             let error = backend.generate(&order(2, P256)).await.unwrap_err();
             assert_eq!((error.kind, error.outcome), (Kind::Unavailable, Outcome::Unknown));
-        });
-    });
-}
-
-#[test]
-fn a_key_is_whole_or_gone_when_someone_logs_the_process_out() {
-    isolated("hazards::a_key_is_whole_or_gone_when_someone_logs_the_process_out", |token| {
-        token.provision();
-        block_on(async {
-            let backend = token.open(&Arc::default()).await;
-            let keys = keys(&backend, 2).await;
-            let pkcs11 = raw();
-            let log_out = || raw_session(&pkcs11).logout().unwrap();
-
-            log_out();
-            // What a search comes to then: the public half alone.
-            let session = raw_session(&pkcs11);
-            assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 1), []);
-            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1).len(), 1);
-            assert!(backend.find(material(1), P256).await.unwrap().is_some());
-
-            log_out();
-            let error = backend.generate(&order(1, P256)).await.unwrap_err();
-            assert_eq!(error.kind, Kind::Inconsistent, "{error}");
-            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1).len(), 1);
-
-            log_out();
-            assert_eq!(backend.list().await.unwrap().len(), 2);
-            log_out();
-            signs(&backend, &keys[0]).await.unwrap();
-
-            log_out();
-            backend.destroy(material(1), None).await.unwrap();
-            let session = raw_user(&pkcs11);
-            assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 1), []);
-            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1), []);
-
-            // With no way to log in again, nothing is destroyed and nothing is called destroyed.
-            std::fs::remove_file(token.pin_file()).unwrap();
-            log_out();
-            let error = backend.destroy(material(2), None).await.unwrap_err();
-            assert_eq!(error.kind, Kind::Denied, "{error}");
-            let session = raw_user(&pkcs11);
-            assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 2).len(), 1);
-            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 2).len(), 1);
-        });
-    });
-}
-
-#[test]
-fn a_key_of_someone_else_under_our_id_is_not_destroyed() {
-    isolated("hazards::a_key_of_someone_else_under_our_id_is_not_destroyed", |token| {
-        token.provision();
-        block_on(async {
-            let backend = token.open(&Arc::default()).await;
-            let pkcs11 = raw();
-            let session = raw_user(&pkcs11);
-            let id = || Attribute::Id(material(1).as_bytes().to_vec());
-            let label = || Attribute::Label(b"payroll".to_vec());
-            let p256 = P256_OID.to_vec();
-            let (_, private) = session
-                .generate_key_pair(
-                    &Mechanism::EccKeyPairGen,
-                    &[Attribute::Token(true), Attribute::EcParams(p256), id(), label()],
-                    &[Attribute::Token(true), Attribute::Sign(true), id(), label()],
-                )
-                .unwrap();
-            let error = backend.destroy(material(1), None).await.unwrap_err();
-            assert_eq!(error.kind, Kind::Inconsistent);
-            assert!(error.message.contains("signkeep:"), "{error}");
-            assert_eq!(raw_find(&session, ObjectClass::PRIVATE_KEY, 1), [private]);
-
-            // Nor is a public key that stands alone, to make room for one of ours.
-            session.destroy_object(private).unwrap();
-            let error = backend.generate(&order(1, P256)).await.unwrap_err();
-            assert_eq!(error.kind, Kind::Inconsistent);
-            assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1).len(), 1);
         });
     });
 }
