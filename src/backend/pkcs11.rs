@@ -194,6 +194,9 @@ impl Pkcs11Backend {
             .name(name)
             .spawn(move || {
                 life(&shared, &seat);
+                // The last to let go of these closes sessions: not after it was said that this
+                // thread makes no more calls.
+                drop((shared, seat));
                 drop(alive);
             })
             .map(|_| ())
