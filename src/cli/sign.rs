@@ -28,7 +28,13 @@ pub(super) struct SignArgs {
     #[arg(long)]
     digest: bool,
     /// Refuse unless this is the current key.
-    #[arg(long, value_name = "KID", default_value = "", hide_default_value = true)]
+    #[arg(
+        long,
+        value_name = "KID",
+        default_value = "",
+        hide_default_value = true,
+        allow_hyphen_values = true
+    )]
     expected_kid: String,
     /// How an ECDSA signature is written.
     #[arg(long, value_enum, default_value_t)]

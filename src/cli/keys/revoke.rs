@@ -11,6 +11,8 @@ use serde_json::json;
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
     /// The key's kid.
+    // One kid in 64 begins with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     kid: String,
     #[command(flatten)]
     change: Change,
