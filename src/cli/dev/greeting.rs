@@ -66,11 +66,11 @@ mod tests {
             http: vec!["127.0.0.1:5678".parse().unwrap()],
             metrics: Vec::new(),
         };
-        let text = text(&addresses, Path::new("/tmp/dev"), None);
+        let text = text(&addresses, Path::new("dev"), None);
         assert!(text.contains("127.0.0.1:1234 signkeep.v1.KeyService/Rotate"));
         assert!(text.contains("curl http://127.0.0.1:5678/.well-known/jwks.json"));
         assert!(text.contains("Signkeep is ready."));
-        let out = super::text(&addresses, Path::new("/tmp/dev"), Some("the PIN was refused"));
+        let out = super::text(&addresses, Path::new("dev"), Some("the PIN was refused"));
         assert!(out.contains("cannot sign: the PIN was refused") && !out.contains("ready"));
         assert!(text.contains(r#"-d '{"key_set":"default"}'"#));
     }

@@ -27,23 +27,26 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let request = Request::new(pb::WatchKeysRequest { key_set: args.key_set });
     let mut service = client.keys.clone();
     let mut changes = client.answer(service.watch_keys(request)).await?;
+    let mut unfinished = false;
     while let Some(change) = changes.message().await? {
-        show(&change, args.output)?;
+        let kind = if change.snapshot || unfinished { "snapshot" } else { "change" };
+        unfinished = change.more;
+        show(&change, kind, args.output)?;
     }
     Err(Failure::new("the service ended the watch").mend("watch again"))
 }
 
-fn show(change: &pb::WatchKeysResponse, form: Output) -> Result<(), Failure> {
+fn show(change: &pb::WatchKeysResponse, kind: &str, form: Output) -> Result<(), Failure> {
     if form == Output::Json {
         let sets: Vec<_> = change.key_sets.iter().map(message::key_set).collect();
         let object = json!({
             "keySets": sets,
             "revision": change.revision.to_string(),
             "snapshot": change.snapshot,
+            "more": change.more,
         });
         return output::line(&object.to_string());
     }
-    let kind = if change.snapshot { "snapshot" } else { "change" };
     for set in &change.key_sets {
         let lacks = if set.incomplete { ", incomplete" } else { "" };
         let state = message::set_state(set);
