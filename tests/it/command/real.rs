@@ -147,8 +147,11 @@ async fn softhsms_configuration_beside_the_file_is_found_without_the_environment
         .args(["serve", "--config", "signkeep.toml", "--addresses-file", "addresses.json"])
         .env_remove("SOFTHSM2_CONF")
         .current_dir(service.path(""));
-    let _serving = Process::start(command, &service.path(""), "bare");
-    let addresses = eventually("it listens", NOTICED, async || {
+    let mut serving = Process::start(command, &service.path(""), "bare");
+    let addresses = eventually("it listens, or ends", NOTICED, async || {
+        if let Some(ended) = serving.ended() {
+            panic!("it ended with {ended}:\n{}", serving.stderr());
+        }
         serde_json::from_str::<Value>(&fs::read_to_string(&addresses).ok()?).ok()
     })
     .await;

@@ -64,7 +64,7 @@ pub(crate) async fn run_command(command: Command) -> Output {
 }
 
 fn test_tools() -> PathBuf {
-    match std::env::var_os("SIGNKEEP_TEST_TOOLS") {
+    match std::env::var_os("TEST_TOOLS") {
         Some(folder) => PathBuf::from(folder),
         None => repository("target/test-tools"),
     }
