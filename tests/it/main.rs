@@ -10,6 +10,7 @@ mod goldens;
 mod harness;
 mod hazards;
 mod keyring;
+mod kms;
 mod properties;
 mod service;
 mod stories;
