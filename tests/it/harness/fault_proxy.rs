@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 /// What happens to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +93,7 @@ enum Reply {
 
 struct Rule {
     op: &'static str,
+    skip: usize,
     left: usize,
     fault: Fault,
 }
@@ -102,6 +104,7 @@ struct State {
     quotas: Mutex<HashMap<&'static str, Quota>>,
     log: Mutex<Vec<Attempt>>,
     habits: Mutex<Habits>,
+    struck: Semaphore,
 }
 
 /// So many calls in any one second.
@@ -121,6 +124,7 @@ impl FaultProxy {
             quotas: Mutex::default(),
             log: Mutex::default(),
             habits: Mutex::default(),
+            struck: Semaphore::new(0),
         });
         let served = Arc::clone(&state);
         tokio::spawn(async move {
@@ -139,7 +143,18 @@ impl FaultProxy {
     /// The next `times` calls of `op` fare so, after what was said of it before; `*` is any
     /// operation.
     pub(crate) fn next(&self, op: &'static str, times: usize, fault: Fault) {
-        self.state.rules.lock().unwrap().push(Rule { op, left: times, fault });
+        self.state.rules.lock().unwrap().push(Rule { op, skip: 0, left: times, fault });
+    }
+
+    /// The calls of `op` before the n-th pass, and that one fares so.
+    pub(crate) fn nth(&self, op: &'static str, number: usize, fault: Fault) {
+        let skip = number - 1;
+        self.state.rules.lock().unwrap().push(Rule { op, skip, left: 1, fault });
+    }
+
+    /// Waits until a fault has struck, and what it does to the call is done.
+    pub(crate) async fn strikes(&self) {
+        self.state.struck.acquire().await.unwrap().forget();
     }
 
     /// Every call of `op` fares so, until [`FaultProxy::mend`].
@@ -235,6 +250,9 @@ impl State {
             Some(Fault::HalfBody) => Reply::Half(self.carry_out(&call).await),
             Some(Fault::Garbage) => Reply::Whole(wire::Response::garbage()),
         };
+        if fault.is_some() {
+            self.struck.add_permits(1);
+        }
         if let (Some(entry), Reply::Whole(response)) = (entry, &reply) {
             // The log may have been started anew since.
             if let Some(attempt) = self.log.lock().unwrap().get_mut(entry) {
@@ -259,6 +277,10 @@ impl State {
         let mut rules = self.rules.lock().unwrap();
         let rule = rules.iter_mut().find(|rule| rule.left > 0 && (rule.op == op || rule.op == "*"));
         if let Some(rule) = rule {
+            if rule.skip > 0 {
+                rule.skip -= 1;
+                return None;
+            }
             rule.left = if rule.left == usize::MAX { rule.left } else { rule.left - 1 };
             return Some(rule.fault);
         }
