@@ -100,6 +100,9 @@ const fn outcome<T>(signed: &Result<T, Error>) -> Outcome {
         Err(Error::Backend { source, .. }) if matches!(source.kind, backend::Kind::Throttled) => {
             Outcome::Overloaded
         }
+        Err(Error::Backend { source, .. }) if matches!(source.kind, backend::Kind::TooLong) => {
+            Outcome::Refused
+        }
         Err(_) => Outcome::Failed,
     }
 }

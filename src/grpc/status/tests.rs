@@ -52,6 +52,7 @@ fn variant(error: &Error) -> &'static str {
         Error::Backend { source, .. } => match source.kind {
             backend::Kind::NotFound => "backend NotFound",
             backend::Kind::Unsupported => "backend Unsupported",
+            backend::Kind::TooLong => "backend TooLong",
             backend::Kind::Denied => "backend Denied",
             backend::Kind::Throttled => "backend Throttled",
             backend::Kind::Unavailable => "backend Unavailable",
@@ -120,6 +121,7 @@ fn table() -> Vec<(Error, Code, Reason)> {
         (Error::Overloaded, ResourceExhausted, Reason::Overloaded),
         (from(backend::Kind::NotFound), Internal, Reason::InternalFault),
         (from(backend::Kind::Unsupported), Internal, Reason::InternalFault),
+        (from(backend::Kind::TooLong), InvalidArgument, Reason::MessageTooLarge),
         (from(backend::Kind::Denied), Unavailable, Reason::BackendUnavailable),
         (from(backend::Kind::Throttled), ResourceExhausted, Reason::Overloaded),
         (from(backend::Kind::Unavailable), Unavailable, Reason::BackendUnavailable),
