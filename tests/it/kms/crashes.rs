@@ -9,6 +9,7 @@ use crate::harness::fuse::{Fuse, Moment};
 use crate::harness::kms::{open, settings};
 use crate::harness::ministack::Account;
 use crate::harness::ring::{Life, World, verifies};
+use futures_util::future::join_all;
 use signkeep::backend::aws_kms::{AwsKmsBackend, Settings};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -159,13 +160,9 @@ async fn die_at_every_step(verb: Verb, death: fn(usize) -> Death) -> usize {
     const AT_ONCE: usize = 6;
     let mut from = 1;
     loop {
-        let steps: Vec<_> = (from..from + AT_ONCE)
-            .map(|step| tokio::spawn(live_and_die(verb, death(step))))
-            .collect();
-        let mut done = 0;
-        for step in steps {
-            done += usize::from(step.await.unwrap() == End::Done);
-        }
+        let steps = (from..from + AT_ONCE).map(|step| live_and_die(verb, death(step)));
+        let ends = join_all(steps).await;
+        let done = ends.into_iter().filter(|end| *end == End::Done).count();
         from += AT_ONCE;
         if done > 0 {
             return from - 1 - done;
@@ -174,7 +171,7 @@ async fn die_at_every_step(verb: Verb, death: fn(usize) -> Death) -> usize {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_crash_at_any_call_to_kms_leaves_no_stray_key() {
     for verb in VERBS {
         let before = die_at_every_step(verb, Death::BeforeCall).await;
@@ -183,7 +180,7 @@ async fn a_crash_at_any_call_to_kms_leaves_no_stray_key() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_crash_between_kms_and_the_store_leaves_no_stray_key() {
     for verb in VERBS {
         let before = die_at_every_step(verb, |step| Death::Act(step, Moment::Before)).await;
