@@ -30,9 +30,6 @@ mod watch;
 pub use inspect::{Inspection, Permission, Verdict};
 pub use settings::{Misconfigured, Settings, StaticCredentials, check_instance};
 
-/// The shortest time, in days, for which KMS keeps a key that is to be deleted.
-pub const DELETION_DAYS: u64 = manage::WINDOW_DAYS.unsigned_abs() as u64;
-
 use self::calls::Shared;
 use self::client::Client;
 use self::gate::Inside;

@@ -6,6 +6,8 @@
 
 mod checks;
 mod finding;
+#[cfg(feature = "aws-kms")]
+mod kms;
 
 use super::dev::{CONFIG_NAME, DIRECTORY, SOFTHSM_CONF_NAME};
 use super::{Failure, client, output};
