@@ -186,7 +186,7 @@ async fn signs_long_messages(subject: &Subject) {
         match subject.eddsa_message_max {
             Some(max) if algorithm == Algorithm::EdDsa => {
                 let error = signed.unwrap_err();
-                assert_eq!(error.kind, Kind::Unsupported, "{error}");
+                assert_eq!(error.kind, Kind::TooLong, "{error}");
                 assert!(error.message.contains(&max.to_string()), "{error}");
                 let fits = long.slice(..max);
                 backend.sign(&key, Input::Message(fits), soon()).await.unwrap();

@@ -117,16 +117,21 @@ async fn a_key_that_kms_shows_late_is_waited_for() {
 }
 
 #[tokio::test]
-async fn of_two_who_make_one_key_at_once_at_most_one_succeeds_and_one_key_is_left() {
+async fn of_two_who_make_one_key_at_once_one_succeeds_and_the_other_ends_its_own() {
     let account = Account::fresh().await;
     let (one, other) = (open(brisk(&account)).await, open(brisk(&account)).await);
     let order = order(1, EC);
     let (first, second) = tokio::join!(one.generate(&order), other.generate(&order));
-    let won = [first.is_ok(), second.is_ok()].iter().filter(|won| **won).count();
-    assert_eq!(won, 1, "{first:?} {second:?}");
-    let lost = first.err().or(second.err()).unwrap();
+    let (won, lost, loser) = match (first, second) {
+        (Ok(won), Err(lost)) => (won, lost, other),
+        (Err(lost), Ok(won)) => (won, lost, one),
+        both => panic!("{both:?}"),
+    };
     assert_eq!(lost.kind, Kind::Inconsistent, "{lost}");
-    assert_eq!(account.keys_in("Enabled").await.len(), 1);
+    loser.destroy(material(1), None).await.unwrap();
+    let left = account.keys_in("Enabled").await;
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(won.object.as_str().ends_with(&left[0]), "the winner's key was destroyed");
 }
 
 #[tokio::test]

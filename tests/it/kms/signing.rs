@@ -136,8 +136,8 @@ async fn a_key_that_others_disabled_is_named_for_what_it_is() {
     backend.sign(&key, message(), soon()).await.unwrap();
     account.call("ScheduleKeyDeletion", json!({ "KeyId": id, "PendingWindowInDays": 7 })).await;
     let error = backend.sign(&key, message(), soon()).await.unwrap_err();
-    assert_eq!(error.kind, Kind::Denied, "{error}");
-    assert!(error.message.contains("eletion"), "{error}");
+    assert_eq!(error.kind, Kind::NotFound, "{error}");
+    assert!(error.message.contains("being deleted"), "{error}");
 }
 
 #[tokio::test]
