@@ -144,7 +144,8 @@ impl Shared {
         }
         self.closed_circuit(op)?;
         let left = deadline.duration_since(now);
-        let latest = now + left.saturating_sub(lane.took.get().min(left / 2));
+        // Room for a call that takes longer than most: one that is cut short is wasted, and paid for.
+        let latest = now + left.saturating_sub((lane.took.get() * 3).min(left / 2));
         let turn = lane.pace.turn(now, latest).map_err(|wait| {
             let wait = wait.as_millis();
             let words = format!("our rate leaves no room for {wait} ms; the caller cannot wait");

@@ -8,9 +8,12 @@ use super::memory::Fate;
 use super::spec::Payload;
 use super::verify;
 use crate::backend::{Error, Input, KeyRef, Kind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const OP: &str = "Sign";
+/// How long before the deadline a caller is told that KMS did not answer in time: a refusal that
+/// comes with the deadline is one that the caller does not hear. At most a tenth of what is left.
+const TELLING: Duration = Duration::from_millis(200);
 
 impl Shared {
     /// Signs by `deadline`, or says why not.
@@ -32,11 +35,13 @@ impl Shared {
         }
         self.closed_circuit(OP)?;
         let inside = self.signatures.enter(deadline).await.map_err(refused)?;
-        let limit = deadline.min(Instant::now() + self.settings.operation_timeout);
+        let now = Instant::now();
+        let telling = TELLING.min(deadline.saturating_duration_since(now) / 10);
+        let limit = (deadline - telling).min(now + self.settings.operation_timeout);
         let signature = self.call_sign(key, &payload, limit).await;
         drop(inside);
         let signature = signature.map_err(|error| match error.kind {
-            // Not the caller's deadline, then, but ours.
+            // Not the caller's deadline, but ours: there is time to say so, and when to come again.
             Kind::Late if limit < deadline => Error { kind: Kind::Unavailable, ..error },
             _ => error,
         })?;

@@ -15,8 +15,8 @@ use tonic_types::StatusExt;
 const CALLERS: usize = 64;
 /// What the account has left, in signatures a second.
 const QUOTA: usize = 60;
-const STORM: Duration = Duration::from_secs(6);
-const DEADLINE: Duration = Duration::from_secs(1);
+const STORM: Duration = Duration::from_secs(8);
+const DEADLINE: Duration = Duration::from_secs(2);
 /// What a busy machine may add between an answer and its being noticed.
 const GRACE: Duration = Duration::from_millis(250);
 
@@ -103,7 +103,10 @@ async fn call(mut client: SigningServiceClient<Channel>, until: Instant) -> Tall
         match status.code() {
             Code::ResourceExhausted => tally.exhausted += 1,
             Code::Unavailable => tally.unavailable += 1,
-            Code::DeadlineExceeded | Code::Cancelled => tally.late += 1,
+            Code::DeadlineExceeded | Code::Cancelled => {
+                tally.late += 1;
+                tally.others.push(status.to_string());
+            }
             _ => tally.others.push(status.to_string()),
         }
         let details = status.get_error_details();
