@@ -10,6 +10,8 @@ mod goldens;
 mod harness;
 mod hazards;
 mod keyring;
+#[cfg(feature = "aws-kms")]
+mod kms;
 mod properties;
 mod service;
 mod stories;

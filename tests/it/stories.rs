@@ -6,5 +6,5 @@ mod crashes;
 mod lifecycle;
 mod races;
 mod readme;
-mod reflection;
+pub(crate) mod reflection;
 mod restarts;
