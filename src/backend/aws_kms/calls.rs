@@ -20,8 +20,11 @@ const ATTEMPTS_MAX: u32 = 3;
 /// The first pause between two attempts; it doubles, and half of it is chance.
 const BACKOFF: Duration = Duration::from_millis(50);
 
-/// Changes a second (CreateKey, CreateAlias, DisableKey): AWS allows five of each.
+/// Of each change (CreateKey, CreateAlias, DisableKey) a second: AWS allows five.
 const CHANGES_PER_SECOND: u32 = 4;
+/// How much of a rate may be asked for at once after a rest.
+const SIGNING_BURST: Duration = Duration::from_millis(100);
+const MANAGEMENT_BURST: Duration = Duration::from_secs(1);
 /// Questions a second (DescribeKey, GetPublicKey, ListResourceTags): far below what AWS allows.
 const QUESTIONS_PER_SECOND: u32 = 100;
 
@@ -36,7 +39,9 @@ pub(super) struct Shared {
     pub(super) breaker: Breaker,
     pub(super) signing: Lane,
     pub(super) questions: Lane,
-    pub(super) changes: Lane,
+    pub(super) births: Lane,
+    pub(super) names: Lane,
+    pub(super) ends: Lane,
     /// In front of the slow operations.
     pub(super) management: Gate,
     /// In front of signatures.
@@ -64,8 +69,8 @@ pub(super) enum Tries {
 }
 
 impl Lane {
-    fn new(per_second: u32) -> Self {
-        Self { pace: Pace::new(per_second), took: Average::default() }
+    fn new(per_second: u32, burst: Duration) -> Self {
+        Self { pace: Pace::new(per_second, burst), took: Average::default() }
     }
 }
 
@@ -77,9 +82,11 @@ impl Shared {
             directory: Directory::default(),
             watch: Watch::default(),
             breaker: Breaker::default(),
-            signing: Lane::new(settings.requests_per_second),
-            questions: Lane::new(QUESTIONS_PER_SECOND),
-            changes: Lane::new(CHANGES_PER_SECOND),
+            signing: Lane::new(settings.requests_per_second, SIGNING_BURST),
+            questions: Lane::new(QUESTIONS_PER_SECOND, MANAGEMENT_BURST),
+            births: Lane::new(CHANGES_PER_SECOND, MANAGEMENT_BURST),
+            names: Lane::new(CHANGES_PER_SECOND, MANAGEMENT_BURST),
+            ends: Lane::new(CHANGES_PER_SECOND, MANAGEMENT_BURST),
             management: Gate::new(management_max, 64),
             signatures: Gate::new(settings.in_flight_max, settings.queue_max),
             settings,

@@ -67,7 +67,7 @@ impl Shared {
         // Before the call: a caller who goes away in the middle of it leaves the outcome open.
         self.memory.born(*material, Birth::Perhaps, Instant::now());
         let create = || self.client.create(&birth);
-        match self.call("CreateKey", &self.changes, Tries::Once, by, create).await {
+        match self.call("CreateKey", &self.births, Tries::Once, by, create).await {
             Ok(arn) => {
                 self.memory.born(*material, Birth::Made(arn.clone()), Instant::now());
                 Ok(arn)
@@ -89,7 +89,7 @@ impl Shared {
     async fn name(&self, material: MaterialId, arn: &str, by: Instant) -> Result<(), Fault> {
         let alias = label::alias(&self.settings.instance, material);
         let attempt = || self.client.create_alias(&alias, arn);
-        let create = || self.call("CreateAlias", &self.changes, Tries::Again, by, attempt);
+        let create = || self.call("CreateAlias", &self.names, Tries::Again, by, attempt);
         match self.patiently(by, create).await {
             Err(fault) if fault.class == Class::Exists => {
                 let named = self.patiently(by, || self.describe(&alias, by)).await?;
@@ -173,7 +173,7 @@ impl Shared {
         }
         self.owned(arn, key.material, by).await?;
         let disable = || self.client.disable(arn);
-        let disabled = self.call("DisableKey", &self.changes, Tries::Again, by, disable).await;
+        let disabled = self.call("DisableKey", &self.ends, Tries::Again, by, disable).await;
         match disabled {
             Ok(()) => {}
             // Being deleted, or disabled by a call whose answer was lost: the state says.
@@ -242,7 +242,7 @@ impl Shared {
         self.owned(arn, material, by).await?;
         let schedule = || self.client.schedule_deletion(arn, WINDOW_DAYS);
         let scheduled =
-            self.call("ScheduleKeyDeletion", &self.changes, Tries::Again, by, schedule).await;
+            self.call("ScheduleKeyDeletion", &self.ends, Tries::Again, by, schedule).await;
         match scheduled {
             Ok(()) => {}
             // A repeated call, or somebody else's: the state says.

@@ -14,8 +14,6 @@ const SAME_STORM: Duration = Duration::from_millis(200);
 const STEP: Duration = Duration::from_millis(200);
 /// After this long without a throttle, the rate that was too high is forgotten.
 const FORGET: Duration = Duration::from_secs(2);
-/// How much may be asked for at once after a rest.
-const BURST: Duration = Duration::from_millis(100);
 
 /// Gives turns.
 #[derive(Debug)]
@@ -23,6 +21,8 @@ pub(super) struct Pace {
     state: Mutex<State>,
     /// The rate that is never exceeded, in calls a second.
     most: f64,
+    /// How much of it may be asked for at once after a rest.
+    burst: Duration,
 }
 
 #[derive(Debug)]
@@ -42,18 +42,18 @@ struct Throttled {
 }
 
 impl Pace {
-    /// At most `per_second` calls a second.
-    pub(super) fn new(per_second: u32) -> Self {
+    /// At most `per_second` calls a second, and as many at once as come due in `burst`.
+    pub(super) fn new(per_second: u32, burst: Duration) -> Self {
         let most = f64::from(per_second.max(1));
         let state = State { rate: most, next: None, throttled: None, raised: None };
-        Self { state: Mutex::new(state), most }
+        Self { state: Mutex::new(state), most, burst }
     }
 
     /// The next turn, if it comes before `until`; else none is taken, and how long it would have
     /// taken is answered.
     pub(super) fn turn(&self, now: Instant, until: Instant) -> Result<Instant, Duration> {
         let mut state = self.lock();
-        let rested = now.checked_sub(BURST).unwrap_or(now);
+        let rested = now.checked_sub(self.burst).unwrap_or(now);
         let due = state.next.map_or(rested, |next| next.max(rested));
         let turn = due.max(now);
         if turn > until {
@@ -115,6 +115,7 @@ mod tests {
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const BURST: Duration = Duration::from_millis(100);
 
     /// Turns that are to be had within a second.
     fn turns(pace: &Pace, now: Instant) -> usize {
@@ -123,7 +124,7 @@ mod tests {
 
     #[test]
     fn no_more_turns_are_given_than_the_rate_allows() {
-        let (pace, now) = (Pace::new(100), Instant::now());
+        let (pace, now) = (Pace::new(100, BURST), Instant::now());
         let given = turns(&pace, now);
         assert!((100..=112).contains(&given), "{given}");
         let wait = pace.turn(now, now + SECOND).unwrap_err();
@@ -132,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_turn_that_comes_too_late_is_not_taken() {
-        let (pace, now) = (Pace::new(1), Instant::now());
+        let (pace, now) = (Pace::new(1, BURST), Instant::now());
         assert!(pace.turn(now, now).is_ok());
         assert!(pace.turn(now, now).is_err());
         assert!(pace.turn(now, now).is_err());
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn many_throttles_at_once_count_once() {
-        let (pace, now) = (Pace::new(90), Instant::now());
+        let (pace, now) = (Pace::new(90, BURST), Instant::now());
         for _ in 0..64 {
             pace.throttled(now);
         }
@@ -150,7 +151,7 @@ mod tests {
 
     #[test]
     fn after_a_storm_the_rate_is_back_within_seconds() {
-        let (pace, start) = (Pace::new(1000), Instant::now());
+        let (pace, start) = (Pace::new(1000, BURST), Instant::now());
         for n in 0..100 {
             pace.throttled(start + n * SAME_STORM);
         }
