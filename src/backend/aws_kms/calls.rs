@@ -212,9 +212,7 @@ impl Shared {
         if self.is_stopping() {
             return Err(Fault::new(Class::Open, OP, "the backend is being stopped"));
         }
-        if let Some(out) = self.breaker.out_for(Instant::now()) {
-            return Err(open(OP, out));
-        }
+        self.closed_circuit(OP)?;
         if lock(&self.well).is_some_and(|well| well.elapsed() < fresh) {
             return Ok(());
         }

@@ -8,7 +8,7 @@
 use super::calls::{Shared, Tries, jittered};
 use super::client::{self, Described, State};
 use super::error::{Class, Fault};
-use super::label;
+use super::label::{self, Label};
 use super::memory::{Birth, Fate};
 use crate::backend::{Error, KeyRef, Kind, Listed, Material, ObjectRef, Order, Outcome};
 use crate::key::{KeySpec, MaterialId, PublicKey};
@@ -70,6 +70,8 @@ impl Shared {
         match self.call("CreateKey", &self.births, Tries::Once, by, create).await {
             Ok(arn) => {
                 self.memory.born(*material, Birth::Made(arn.clone()), Instant::now());
+                let label = Label { material: Some(*material), key_set: Some(key_set.clone()) };
+                self.directory.made(&arn, label);
                 Ok(arn)
             }
             Err(fault) => {

@@ -34,6 +34,13 @@ pub(super) struct Found {
     pub(super) label: Label,
 }
 
+impl Directory {
+    /// The key is ours: we have just made it.
+    pub(super) fn made(&self, arn: &str, label: Label) {
+        lock(&self.0).insert(arn.to_owned(), Entry::Ours(label));
+    }
+}
+
 impl Shared {
     /// Every key with our instance's tags, in whatever state.
     pub(super) async fn scan(&self, deadline: Instant) -> Result<Vec<Found>, Fault> {

@@ -321,4 +321,3 @@ async fn a_stopped_backend_refuses(subject: &Subject) {
     assert_eq!(error.kind, Kind::Unavailable);
     assert_eq!(backend.probe().await.unwrap_err().kind, Kind::Unavailable);
 }
-

@@ -57,12 +57,7 @@ impl<V: Backend> World<V> {
     /// The same store and clock with another vault, or the same vault as another process has it.
     pub(crate) fn with(&self, vault: Arc<V>) -> Self {
         let (store, clock, dir) = (&self.store, &self.clock, &self.dir);
-        Self {
-            store: Arc::clone(store),
-            vault,
-            clock: Arc::clone(clock),
-            dir: Arc::clone(dir),
-        }
+        Self { store: Arc::clone(store), vault, clock: Arc::clone(clock), dir: Arc::clone(dir) }
     }
 
     pub(crate) async fn life(&self) -> Life {

@@ -93,7 +93,8 @@ pub(crate) async fn drives_the_life_of_a_key(
     assert_eq!(states(&keys), ["KEY_STATE_NEXT", "KEY_STATE_CURRENT"]);
     let current = keys["keys"][1]["kid"].as_str().unwrap().to_owned();
 
-    let input = Base64UrlUnpadded::encode_string(format!(r#"{{"alg":"{algorithm}"}}"#).as_bytes()) + ".e30";
+    let input =
+        Base64UrlUnpadded::encode_string(format!(r#"{{"alg":"{algorithm}"}}"#).as_bytes()) + ".e30";
     let sign = json!({ "key_set": "default", "message": Base64::encode_string(input.as_bytes()) });
     let signed = client.answer(&address, "SigningService/Sign", sign).await;
     assert_eq!(signed["kid"], current.as_str());
