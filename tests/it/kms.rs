@@ -4,6 +4,7 @@
 mod crashes;
 mod generation;
 mod outage;
+mod permissions;
 mod proxy;
 mod service;
 mod signing;

@@ -25,7 +25,13 @@ impl Shared {
     /// Makes a key, gives it its alias, and reads its public key.
     pub(super) async fn generate(&self, order: &Order, by: Instant) -> Result<Material, Error> {
         let (material, spec) = (order.material, order.spec);
-        if let Some(found) = self.by_alias(material, by).await? {
+        let there = self.by_alias(material, by).await.inspect_err(|_| {
+            // Nothing was asked for yet: whoever ends this has nothing to look for.
+            if self.memory.birth(material).is_none() {
+                self.memory.born(material, Birth::Not, Instant::now());
+            }
+        });
+        if let Some(found) = there? {
             let message =
                 format!("there is a key with material id {material} already: {}", found.arn);
             return Err(Error::new(Kind::Inconsistent, "CreateKey", message));

@@ -40,5 +40,6 @@ config = Config()
 config.bind = [f"fd://{listener.fileno()}"]
 config.keep_alive_timeout = 75
 config.loglevel = "ERROR"
+listener.listen(1024)  # So that nobody is refused before the event loop runs.
 print(port, flush=True)
 asyncio.run(serve(app, config))

@@ -57,8 +57,6 @@ pub(crate) struct Attempt {
     pub(crate) op: String,
     /// The key or alias that it names; empty if none.
     pub(crate) subject: String,
-    /// When it came.
-    pub(crate) at: Instant,
     /// The fault that was in store for it.
     pub(crate) fault: Option<Fault>,
     /// The status that the client was told; none: nothing, or nothing yet.
@@ -214,7 +212,7 @@ impl State {
         let entry = (!call.own).then(|| {
             let mut log = self.log.lock().unwrap();
             let (op, subject) = (call.op.clone(), call.subject.clone());
-            log.push(Attempt { op, subject, at: Instant::now(), fault, status: None });
+            log.push(Attempt { op, subject, fault, status: None });
             log.len() - 1
         });
         let reply = match fault {

@@ -45,13 +45,18 @@ pub(crate) fn beside(service: Service, account: &Account) -> Service {
 }
 
 /// A service with these credentials in its environment, and no others.
-pub(crate) fn with_user(service: Service, access_key_id: &str, secret: &str) -> Service {
-    let environment = [
-        ("AWS_ACCESS_KEY_ID", access_key_id),
-        ("AWS_SECRET_ACCESS_KEY", secret),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-        ("AWS_CONFIG_FILE", "/dev/null"),
-        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null"),
-    ];
+fn with_user(service: Service, access_key_id: &str, secret: &str) -> Service {
+    let environment = environment(access_key_id, secret);
     environment.iter().fold(service, |service, (name, value)| service.with_env(name, value))
+}
+
+/// The environment in which the SDK finds these credentials, and nothing else.
+pub(crate) fn environment(access_key_id: &str, secret: &str) -> [(&'static str, String); 5] {
+    [
+        ("AWS_ACCESS_KEY_ID", access_key_id.to_owned()),
+        ("AWS_SECRET_ACCESS_KEY", secret.to_owned()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        ("AWS_CONFIG_FILE", "/dev/null".to_owned()),
+        ("AWS_SHARED_CREDENTIALS_FILE", "/dev/null".to_owned()),
+    ]
 }

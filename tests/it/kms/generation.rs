@@ -181,3 +181,15 @@ async fn destroying_what_was_destroyed_with_the_answer_lost_is_success() {
     let later = open(brisk(&account)).await;
     later.destroy(key.material, Some(&key.object)).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_failed_before_a_key_was_asked_for_leaves_nothing_to_look_for() {
+    let account = Account::fresh().await;
+    let backend = open(Settings { absence: Duration::from_secs(3600), ..brisk(&account) }).await;
+    account.proxy.always("*", Fault::Reset);
+    backend.generate(&order(1, EC)).await.unwrap_err();
+    account.proxy.forget();
+    backend.destroy(material(1), None).await.unwrap();
+    assert_eq!(account.proxy.count("*"), 0);
+    assert!(account.keys().await.is_empty());
+}
