@@ -154,6 +154,8 @@ impl App {
             () = stop.soft() => Ok(()),
             ended = faces.join_next() => match ended {
                 Some(Ok(Err(error))) => Err(error),
+                // Asked to, in the moment between the two looks.
+                _ if stop.begun() => Ok(()),
                 _ => Err(anyhow!("a listener ended by itself")),
             },
         };

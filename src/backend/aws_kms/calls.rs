@@ -20,13 +20,16 @@ const ATTEMPTS_MAX: u32 = 3;
 /// The first pause between two attempts; it doubles, and half of it is chance.
 const BACKOFF: Duration = Duration::from_millis(50);
 
+/// The least time that is kept for an answer, once a call has had to wait.
+const ANSWER_MIN: Duration = Duration::from_millis(100);
+
 /// Of each change (CreateKey, CreateAlias, DisableKey) a second: AWS allows five.
 const CHANGES_PER_SECOND: u32 = 4;
 /// How much of a rate may be asked for at once after a rest.
 const SIGNING_BURST: Duration = Duration::from_millis(100);
 const MANAGEMENT_BURST: Duration = Duration::from_secs(1);
 /// Questions a second (DescribeKey, GetPublicKey, ListResourceTags): far below what AWS allows.
-const QUESTIONS_PER_SECOND: u32 = 100;
+const QUESTIONS_PER_SECOND: u32 = 200;
 
 /// What all calls share.
 #[derive(Debug)]
@@ -71,6 +74,12 @@ pub(super) enum Tries {
 impl Lane {
     fn new(per_second: u32, burst: Duration) -> Self {
         Self { pace: Pace::new(per_second, burst), took: Average::default() }
+    }
+
+    /// How much time has to be left at a call's turn for its answer to come before the deadline.
+    /// Who has less is not kept waiting for a turn, and not tried again.
+    fn needed(&self) -> Duration {
+        self.took.get().saturating_mul(4).max(ANSWER_MIN)
     }
 }
 
@@ -123,7 +132,7 @@ impl Shared {
             let most = if fault.class == Class::Garbage { 2 } else { ATTEMPTS_MAX };
             let pause = jittered(BACKOFF * 2_u32.pow(made.min(8) - 1));
             let worth_it = tries == Tries::Again && fault.is_passing() && made < most;
-            if !worth_it || Instant::now() + pause >= deadline {
+            if !worth_it || Instant::now() + pause + lane.needed() >= deadline {
                 if fault.class == Class::Garbage {
                     tracing::error!(backend = %self.settings.name, op, error = %fault.words, "KMS answers with what cannot be read");
                 }
@@ -150,9 +159,8 @@ impl Shared {
             return Err(Fault::new(Class::Late, op, "the deadline passed before KMS was asked"));
         }
         self.closed_circuit(op)?;
-        let left = deadline.duration_since(now);
-        // Room for a call that takes longer than most: one that is cut short is wasted, and paid for.
-        let latest = now + left.saturating_sub((lane.took.get() * 3).min(left / 2));
+        let spare = deadline.duration_since(now).saturating_sub(lane.needed());
+        let latest = now + spare;
         let turn = lane.pace.turn(now, latest).map_err(|wait| {
             let wait = wait.as_millis();
             let words = format!("our rate leaves no room for {wait} ms; the caller cannot wait");

@@ -10,8 +10,10 @@ use super::client::{self, Described, State};
 use super::error::{Class, Fault};
 use super::label::{self, Label};
 use super::memory::{Birth, Fate};
+use super::scan::Found;
 use crate::backend::{Error, KeyRef, Kind, Listed, Material, ObjectRef, Order, Outcome};
 use crate::key::{KeySpec, MaterialId, PublicKey};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
@@ -272,7 +274,17 @@ impl Shared {
     /// Everything of ours that is not being deleted.
     pub(super) async fn list(&self, by: Instant) -> Result<Vec<Listed>, Error> {
         let mut listed = Vec::new();
-        for found in self.scan(by).await? {
+        let mut found = self.scan(by).await?;
+        let seen: HashSet<_> = found.iter().map(|found| found.arn.clone()).collect();
+        let young = self.memory.made_within(self.settings.absence, Instant::now());
+        for (material, arn) in young.into_iter().filter(|(_, arn)| !seen.contains(arn)) {
+            // KMS lists a new key late; that it is there is known.
+            if let Some(label) = self.label(&arn, by).await? {
+                debug_assert_eq!(label.material, Some(material));
+                found.push(Found { arn, label });
+            }
+        }
+        for found in found {
             if self.settled(&found.arn, by).await? == Settled::Gone {
                 continue;
             }

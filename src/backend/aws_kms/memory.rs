@@ -55,6 +55,18 @@ impl Memory {
         lock(&self.births).get(&material).map(|(birth, _)| birth.clone())
     }
 
+    /// The keys that were made here less than `span` ago.
+    pub(super) fn made_within(&self, span: Duration, now: Instant) -> Vec<(MaterialId, String)> {
+        let births = lock(&self.births);
+        let young = births.entries.iter().filter_map(|(material, (birth, since))| match birth {
+            Birth::Made(arn) if now.saturating_duration_since(*since) < span => {
+                Some((*material, arn.clone()))
+            }
+            _ => None,
+        });
+        young.collect()
+    }
+
     /// Whether it was made here less than `span` ago.
     pub(super) fn is_young(&self, material: MaterialId, span: Duration, now: Instant) -> bool {
         let births = lock(&self.births);
