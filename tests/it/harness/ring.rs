@@ -25,7 +25,7 @@ pub(crate) struct World<V = Memory> {
     pub(crate) store: Arc<dyn Store>,
     pub(crate) vault: Arc<V>,
     pub(crate) clock: Arc<FrozenClock>,
-    dir: Arc<TempDir>,
+    _dir: Arc<TempDir>,
 }
 
 /// One process.
@@ -50,14 +50,15 @@ impl<V: Backend> World<V> {
             store: Arc::new(store),
             vault,
             clock: Arc::new(FrozenClock::at(start)),
-            dir: Arc::new(dir),
+            _dir: Arc::new(dir),
         }
     }
 
     /// The same store and clock with another vault, or the same vault as another process has it.
+    #[cfg(feature = "aws-kms")]
     pub(crate) fn with(&self, vault: Arc<V>) -> Self {
-        let (store, clock, dir) = (&self.store, &self.clock, &self.dir);
-        Self { store: Arc::clone(store), vault, clock: Arc::clone(clock), dir: Arc::clone(dir) }
+        let (store, clock, dir) = (&self.store, &self.clock, &self._dir);
+        Self { store: Arc::clone(store), vault, clock: Arc::clone(clock), _dir: Arc::clone(dir) }
     }
 
     pub(crate) async fn life(&self) -> Life {
