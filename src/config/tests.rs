@@ -25,6 +25,13 @@ fn with_token(rest: &str) -> String {
     format!("{SMALL}{rest}")
 }
 
+fn token(config: &Config) -> &Pkcs11 {
+    match config.backends.values().next() {
+        Some(Backend::Pkcs11(token)) => token,
+        other => panic!("no token but {other:?}"),
+    }
+}
+
 /// The manual with its examples made live: comment lines that begin with `#` and no space.
 fn manual() -> String {
     DEFAULTS
@@ -51,7 +58,7 @@ fn the_manual_says_what_the_defaults_are() {
 fn the_manual_with_its_examples_is_a_configuration() {
     let config = parse(&manual()).unwrap();
     let default = config.key_sets.values().next().unwrap();
-    assert_eq!(config.backends.len(), 1);
+    assert_eq!(config.backends.len(), 2);
     assert_eq!(default.policy.rotation_period, Some(Duration::from_secs(90 * 86400)));
     let policy = crate::key::Policy {
         retention: default.policy.retention,
@@ -70,7 +77,7 @@ fn a_small_file_has_every_default() {
     assert_eq!(config.listeners.grpc, ["127.0.0.1:50051".parse().unwrap()]);
     assert_eq!(config.listeners.http, ["127.0.0.1:8080".parse().unwrap()]);
     assert_eq!(config.listeners.metrics, ["127.0.0.1:9464".parse().unwrap()]);
-    let token = config.backends.values().next().unwrap();
+    let token = token(&config);
     assert_eq!(token.pin_file, Path::new("/etc/signkeep/pin"));
     assert_eq!(token.queue, 1024);
     assert!(token.workers > 0);
@@ -131,7 +138,7 @@ fn the_environment_comes_before_the_file() {
     .unwrap();
     assert_eq!(config.store, Path::new("/var/lib/keys.db"));
     assert_eq!(config.lease, Duration::from_secs(30));
-    let token = config.backends.values().next().unwrap();
+    let token = token(&config);
     assert_eq!(token.workers, 5);
     assert_eq!(token.token, Token::Label("1234".to_owned()));
     let grpc: Vec<_> = config.listeners.grpc.iter().map(ToString::to_string).collect();
