@@ -8,9 +8,11 @@ use super::memory::Fate;
 use super::spec::Payload;
 use super::verify;
 use crate::backend::{Error, Input, KeyRef, Kind};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 const OP: &str = "Sign";
+/// What is kept of a caller's time for the answer to reach it, or a tenth of it if that is less.
+const WAY_BACK: Duration = Duration::from_millis(25);
 
 impl Shared {
     /// Signs by `deadline`, or says why not.
@@ -32,12 +34,17 @@ impl Shared {
         }
         self.closed_circuit(OP)?;
         let inside = self.signatures.enter(deadline).await.map_err(refused)?;
-        let limit = deadline.min(Instant::now() + self.settings.operation_timeout);
+        // A little is kept for the way back, so that a caller who cannot be served hears why.
+        let now = Instant::now();
+        let left = deadline.saturating_duration_since(now);
+        let limit = (deadline - WAY_BACK.min(left / 10)).min(now + self.settings.operation_timeout);
         let signature = self.call_sign(key, &payload, limit).await;
         drop(inside);
         let signature = signature.map_err(|error| match error.kind {
+            // The caller's time went by while KMS had us go slow: it is worth coming back.
+            Kind::Late if self.signing.pace.is_slowed() => Error { kind: Kind::Throttled, ..error },
             // Not the caller's deadline, then, but ours.
-            Kind::Late if limit < deadline => Error { kind: Kind::Unavailable, ..error },
+            Kind::Late if limit + WAY_BACK < deadline => Error { kind: Kind::Unavailable, ..error },
             _ => error,
         })?;
         verify::released(&key.public, &payload, signature)
