@@ -79,7 +79,7 @@ impl Lane {
     /// How much time has to be left at a call's turn for its answer to come before the deadline.
     /// Who has less is not kept waiting for a turn, and not tried again.
     fn needed(&self) -> Duration {
-        self.took.get().saturating_mul(4).max(ANSWER_MIN)
+        self.took.nearly_all().max(ANSWER_MIN)
     }
 }
 
@@ -181,9 +181,14 @@ impl Shared {
             Err(_) => Err(Fault::silent(Class::Late, op, began.elapsed())),
         };
         let now = Instant::now();
+        // From the turn on, so that a machine too busy to wake us in time counts as slow as well.
+        lane.took.add(match &result {
+            // It would have taken longer yet.
+            Err(fault) if fault.class == Class::Late => 2 * turn.elapsed(),
+            _ => turn.elapsed(),
+        });
         match &result {
             Ok(_) => {
-                lane.took.add(began.elapsed());
                 lane.pace.went_well(now);
                 *lock(&self.well) = Some(now);
                 pass.answered();

@@ -127,23 +127,40 @@ impl Drop for Waiting<'_> {
     }
 }
 
-/// A moving average of durations.
+/// A moving average of durations, and how far they stray from it.
 #[derive(Debug, Default)]
-pub(super) struct Average(AtomicU64);
+pub(super) struct Average {
+    mean: AtomicU64,
+    deviation: AtomicU64,
+}
 
 impl Average {
     /// One more observation.
     pub(super) fn add(&self, took: Duration) {
         let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         // Two at once may lose one of them: it is an estimate.
-        let before = self.0.load(Ordering::Relaxed);
-        let after = if before == 0 { took } else { before - before / SMOOTHING + took / SMOOTHING };
-        self.0.store(after, Ordering::Relaxed);
+        let before = self.mean.load(Ordering::Relaxed);
+        if before == 0 {
+            self.mean.store(took, Ordering::Relaxed);
+            self.deviation.store(took / 2, Ordering::Relaxed);
+            return;
+        }
+        let smooth = |old: u64, new: u64| old - old / SMOOTHING + new / SMOOTHING;
+        self.mean.store(smooth(before, took), Ordering::Relaxed);
+        let strays = self.deviation.load(Ordering::Relaxed);
+        self.deviation.store(smooth(strays, took.abs_diff(before)), Ordering::Relaxed);
     }
 
     /// The average; zero before the first observation.
     pub(super) fn get(&self) -> Duration {
-        Duration::from_micros(self.0.load(Ordering::Relaxed))
+        Duration::from_micros(self.mean.load(Ordering::Relaxed))
+    }
+
+    /// What nearly all stay below: the average and four deviations, as TCP reckons its timeouts
+    /// (RFC 6298).
+    pub(super) fn nearly_all(&self) -> Duration {
+        let strays = self.deviation.load(Ordering::Relaxed);
+        self.get() + Duration::from_micros(strays.saturating_mul(4))
     }
 }
 

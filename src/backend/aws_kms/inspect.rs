@@ -10,7 +10,7 @@ use super::label;
 use super::manage::WINDOW_DAYS;
 use super::{AwsKmsBackend, Misconfigured, Settings};
 use crate::backend::{Backend, Listed};
-use crate::key::{Algorithm, KeySpec, PublicKey, RsaBits};
+use crate::key::{Algorithm, KeySpec, MaterialId, PublicKey, RsaBits};
 use std::time::{Duration, Instant};
 
 /// How long the search for our own keys may take.
@@ -65,10 +65,6 @@ impl AwsKmsBackend {
         let mut add = |name, verdict| permissions.push(Permission { name, verdict });
         add("kms:ListKeys", verdict(client.is_there().await));
         let scanned = shared.scan(Instant::now() + PATIENCE).await;
-        let ours = match &scanned {
-            Ok(found) => found.clone(),
-            Err(_) => Vec::new(),
-        };
         add(
             "kms:ListResourceTags",
             match (scanned, client.keys(None).await) {
@@ -89,8 +85,10 @@ impl AwsKmsBackend {
             None => {
                 let none =
                     || Verdict::NotTried("it is tried on a key of ours, and there is none yet");
-                let describe = match (&ours[..], client.describe("alias/signkeep/none").await) {
-                    (_, Err(fault)) if fault.class == Class::Denied => verdict::<()>(Err(fault)),
+                let nobody = MaterialId::from_bytes([0; 16]);
+                let alias = label::alias(&shared.settings.instance, nobody);
+                let describe = match client.describe(&alias).await {
+                    Err(fault) if fault.class == Class::Denied => verdict::<()>(Err(fault)),
                     _ => none(),
                 };
                 (describe, none(), none(), none())

@@ -101,6 +101,11 @@ impl Pace {
         self.lock().rate
     }
 
+    /// Whether KMS has said slow down, and the rate is not back yet.
+    pub(super) fn is_slowed(&self) -> bool {
+        self.rate() < self.most
+    }
+
     fn least(&self) -> f64 {
         (self.most / 100.0).max(1.0).min(self.most)
     }

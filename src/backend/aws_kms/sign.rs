@@ -40,9 +40,14 @@ impl Shared {
         let limit = (deadline - telling).min(now + self.settings.operation_timeout);
         let signature = self.call_sign(key, &payload, limit).await;
         drop(inside);
+        // Not the caller's deadline, but ours: there is time to say so, and when to come again.
+        let is_ours = limit < deadline;
         let signature = signature.map_err(|error| match error.kind {
-            // Not the caller's deadline, but ours: there is time to say so, and when to come again.
-            Kind::Late if limit < deadline => Error { kind: Kind::Unavailable, ..error },
+            // The time went by while KMS had us go slow.
+            Kind::Late if is_ours && self.signing.pace.is_slowed() => {
+                Error { kind: Kind::Throttled, ..error }
+            }
+            Kind::Late if is_ours => Error { kind: Kind::Unavailable, ..error },
             _ => error,
         })?;
         verify::released(&key.public, &payload, signature)
