@@ -33,6 +33,7 @@ fn token(config: &Config) -> &Pkcs11 {
 }
 
 /// The manual with its examples made live: comment lines that begin with `#` and no space.
+#[cfg(feature = "aws-kms")]
 fn manual() -> String {
     DEFAULTS
         .lines()
