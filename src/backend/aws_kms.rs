@@ -3,9 +3,9 @@
 //! The same life as on a token, on ground that differs: calls cost money, are throttled, fail
 //! half-way, and show their effect late. So what was done is remembered here before KMS shows it,
 //! is read back instead of waited for, and is found again by what the key itself carries (see
-//! [`label`]); the rate stays below what the account allows ([`pace`]), what cannot be served in
-//! time is refused at once ([`gate`]), and a KMS that is out is left alone and probed
-//! ([`breaker`]).
+//! `label`); the rate stays below what the account allows (`pace`), what cannot be served in
+//! time is refused at once (`gate`), and a KMS that is out is left alone and probed
+//! (`breaker`).
 //!
 //! A KMS that cannot be reached, or that does not let us in, is no reason not to start. Only a
 //! setting that can never work is an error from [`AwsKmsBackend::open`].
