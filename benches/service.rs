@@ -13,6 +13,7 @@
 
 use bytes::Bytes;
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::error::RvError;
 use cryptoki::mechanism::Mechanism;
 use cryptoki::object::Attribute;
 use cryptoki::session::{Session, UserType};
@@ -225,7 +226,12 @@ struct Token {
 impl Token {
     fn open(module: &Path) -> Outcome<Self> {
         let pkcs11 = Pkcs11::new(module)?;
-        pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK))?;
+        // Provisioning has initialised the module for the whole process already.
+        match pkcs11.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+            Ok(())
+            | Err(cryptoki::error::Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
+            Err(error) => return Err(error.into()),
+        }
         let found = pkcs11.get_slots_with_initialized_token()?.into_iter().find(|slot| {
             pkcs11.get_token_info(*slot).is_ok_and(|token| token.label().trim() == "signkeep")
         });

@@ -4,6 +4,7 @@
 //! backends, the keyring. Run serves as soon as the keyring stands, whether or not the HSM answers:
 //! health says how things are, and what is down heals without a restart.
 
+mod backends;
 mod file;
 mod listeners;
 mod pin_memory;
@@ -12,14 +13,16 @@ mod process;
 mod reload;
 mod seeder;
 
+#[cfg(feature = "aws-kms")]
+pub use backends::aws_kms_settings;
+pub use backends::pkcs11_settings;
 pub use file::write_whole;
 pub use listeners::{Addresses, Bound};
 pub use pin_memory::StorePinMemory;
 
 use crate::backend::Backend;
-use crate::backend::pkcs11::{self, Pkcs11Backend};
 use crate::clock::SystemClock;
-use crate::config::{Config, Pkcs11, Token};
+use crate::config::Config;
 use crate::health::Health;
 use crate::key::BackendName;
 use crate::keyring::{self, Keyring};
@@ -30,6 +33,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::telemetry::Telemetry;
 use crate::{grpc, http};
 use anyhow::{Context, Result, anyhow};
+use backends::Opened;
 use listeners::Ports;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -48,7 +52,7 @@ pub struct App {
     bound: Bound,
     store: Arc<dyn Store>,
     backends: BTreeMap<BackendName, Arc<dyn Backend>>,
-    tokens: BTreeMap<BackendName, Arc<Pkcs11Backend>>,
+    opened: BTreeMap<BackendName, Opened>,
     keyring: Keyring,
     health: Health,
     metrics: Metrics,
@@ -65,15 +69,13 @@ impl App {
                 .with_context(|| format!("the store {}", config.store.display()))?,
         );
         let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
-        let mut tokens = BTreeMap::new();
+        let mut opened = BTreeMap::new();
         for (name, settings) in &config.backends {
-            let memory = Arc::new(StorePinMemory::new(store.clone()));
-            let backend = Pkcs11Backend::open(pkcs11_settings(name, settings), memory)
+            let backend = Opened::open(name, settings, &store)
                 .await
                 .with_context(|| format!("the backend {name}"))?;
-            let backend = Arc::new(backend);
-            backends.insert(name.clone(), backend.clone());
-            tokens.insert(name.clone(), backend);
+            backends.insert(name.clone(), backend.port());
+            opened.insert(name.clone(), backend);
         }
         let metrics = Metrics::new();
         let keyring = Keyring::open(keyring::Parts {
@@ -85,12 +87,13 @@ impl App {
         })
         .await
         .context("the keys")?;
+        backends::tell_of_slow_destruction(&config);
         Ok(Self {
             config,
             bound,
             store,
             backends,
-            tokens,
+            opened,
             keyring,
             health: Health::default(),
             metrics,
@@ -131,7 +134,7 @@ impl App {
             prober::run(prober::Parts {
                 store: self.store.clone(),
                 backends: self.backends.clone(),
-                tokens: self.tokens.clone(),
+                opened: self.opened.clone(),
                 keyring: self.keyring.clone(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
@@ -250,21 +253,6 @@ impl App {
         if tokio::time::timeout(CLOSE_TIMEOUT, self.store.close()).await.is_err() {
             tracing::warn!("the store did not close in time");
         }
-    }
-}
-
-/// A backend's settings as its adapter takes them.
-pub fn pkcs11_settings(name: &BackendName, settings: &Pkcs11) -> pkcs11::Settings {
-    pkcs11::Settings {
-        name: name.clone(),
-        module: settings.module.clone(),
-        token: match &settings.token {
-            Token::Label(label) => pkcs11::TokenSelector::Label(label.clone()),
-            Token::Serial(serial) => pkcs11::TokenSelector::Serial(serial.clone()),
-        },
-        pin_file: settings.pin_file.clone(),
-        workers: settings.workers,
-        queue_max: settings.queue,
     }
 }
 

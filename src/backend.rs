@@ -4,6 +4,8 @@
 //! is asked is named by a [`KeyRef`]: what is known of the key outside the backend, so that an
 //! adapter can check that the key which it finds is the key that is meant.
 
+#[cfg(feature = "aws-kms")]
+pub mod aws_kms;
 pub mod pkcs11;
 
 use crate::key::{Algorithm, BackendName, KeySetId, KeySpec, MaterialId, PublicKey};
@@ -172,6 +174,8 @@ pub enum Kind {
     NotFound,
     /// It cannot do that, now or later.
     Unsupported,
+    /// The input is longer than it signs by this algorithm.
+    TooLong,
     /// It refuses us: PIN, permission, a disabled key.
     Denied,
     /// Too much at once; try again after a pause.

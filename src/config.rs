@@ -17,7 +17,7 @@ mod log;
 mod span;
 mod store;
 
-pub use backends::{Pkcs11, Token};
+pub use backends::{AwsKms, Backend, Pkcs11, Token};
 pub use difference::{Difference, Present, Remedy, differences};
 pub use document::{Error, Place, Variable};
 pub use jwks::Jwks;
@@ -44,7 +44,7 @@ pub struct Config {
     /// The SQLite database.
     pub store: PathBuf,
     /// Where private keys live; at least one.
-    pub backends: BTreeMap<BackendName, Pkcs11>,
+    pub backends: BTreeMap<BackendName, Backend>,
     /// Where the service listens.
     pub listeners: Listeners,
     /// How the JWKS may be cached.

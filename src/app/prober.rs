@@ -3,13 +3,14 @@
 //! Each part is asked with a time limit, so that one that hangs is reported as out and keeps
 //! nobody from being asked again.
 
+use super::backends::Opened;
 use crate::backend::Backend;
-use crate::backend::pkcs11::Pkcs11Backend;
 use crate::health::{Health, Report};
 use crate::key::BackendName;
 use crate::keyring::Keyring;
-use crate::metrics::{Load, Metrics};
+use crate::metrics::Metrics;
 use crate::store::Store;
+use futures_util::future::join_all;
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub(super) struct Parts {
     pub(super) store: Arc<dyn Store>,
     pub(super) backends: BTreeMap<BackendName, Arc<dyn Backend>>,
-    pub(super) tokens: BTreeMap<BackendName, Arc<Pkcs11Backend>>,
+    pub(super) opened: BTreeMap<BackendName, Opened>,
     pub(super) keyring: Keyring,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
@@ -40,12 +41,13 @@ pub(super) async fn run(parts: Parts) {
 }
 
 async fn look(parts: &Parts) {
-    let store = verdict(parts.store.probe()).await;
-    let mut backends = BTreeMap::new();
-    for (name, backend) in &parts.backends {
+    // Side by side: one that hangs keeps no other from being seen.
+    let probes = parts.backends.iter().map(async |(name, backend)| {
         let out = verdict(backend.probe()).await;
-        backends.insert(name.to_string(), out.or_else(|| bereft(&parts.keyring, name)));
-    }
+        (name.to_string(), out.or_else(|| bereft(&parts.keyring, name)))
+    });
+    let (store, backends) = tokio::join!(verdict(parts.store.probe()), join_all(probes));
+    let backends = backends.into_iter().collect();
     let incomplete: Vec<_> = parts.keyring.incomplete().iter().map(ToString::to_string).collect();
     let before = parts.health.report();
     parts.health.update(|report| {
@@ -56,13 +58,8 @@ async fn look(parts: &Parts) {
     });
     let after = parts.health.report();
     parts.metrics.health(&after);
-    for (name, token) in &parts.tokens {
-        let load = Load {
-            queue_depth: token.queue_depth(),
-            workers_busy: token.workers_busy(),
-            sessions_open: token.sessions_open(),
-        };
-        parts.metrics.load(name, load);
+    for (name, opened) in &parts.opened {
+        parts.metrics.load(name, opened.load());
     }
     tell(&before, &after);
 }
@@ -70,7 +67,7 @@ async fn look(parts: &Parts) {
 /// A backend that answers and has none of the keys that sign is of no use: a token was put in the
 /// place of another.
 fn bereft(keyring: &Keyring, name: &BackendName) -> Option<String> {
-    let why = "it holds none of the keys that sign; is it the token that they were made in?";
+    let why = "it holds none of the keys that sign; is it the place that they were made in?";
     keyring.is_bereft(name).then(|| why.to_owned())
 }
 

@@ -3,7 +3,7 @@
 //! PKCS#11 is synchronous, its sessions belong to threads, and its login state to the process. So a
 //! backend is a few threads, each with a session of its own, behind two bounded queues: one for
 //! signatures, one for everything that may take seconds. What is inside the module happens in
-//! [`token`]'s care, which finds the token, logs in once for all, and brings it back when it fails.
+//! `token`'s care, which finds the token, logs in once for all, and brings it back when it fails.
 //!
 //! A token that is out, or that refuses the PIN, is no reason not to start: the backend says so in
 //! every answer and heals by itself. Only a module that cannot be loaded is an error from

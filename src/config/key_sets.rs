@@ -3,7 +3,7 @@
 //! The file only seeds. What it says of a key set that exists is never applied silently, since
 //! replicas with different files would fight; `signkeep config diff` shows the differences.
 
-use super::backends::Pkcs11;
+use super::backends::Backend;
 use super::document::{Document, Error};
 use super::span::Span;
 use crate::key::{Algorithm, BackendName, Issuer, KeySetId, Policy, PublicationLimits, RsaBits};
@@ -43,7 +43,7 @@ impl Section {
         self,
         document: &Document<'_>,
         id: &KeySetId,
-        backends: &BTreeMap<BackendName, Pkcs11>,
+        backends: &BTreeMap<BackendName, Backend>,
         limits: &PublicationLimits,
     ) -> Result<Seed, Error> {
         let wrong = |field: &str, what: &dyn std::fmt::Display| {

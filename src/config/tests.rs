@@ -25,7 +25,15 @@ fn with_token(rest: &str) -> String {
     format!("{SMALL}{rest}")
 }
 
+fn token(config: &Config) -> &Pkcs11 {
+    match config.backends.values().next() {
+        Some(Backend::Pkcs11(token)) => token,
+        other => panic!("no token but {other:?}"),
+    }
+}
+
 /// The manual with its examples made live: comment lines that begin with `#` and no space.
+#[cfg(feature = "aws-kms")]
 fn manual() -> String {
     DEFAULTS
         .lines()
@@ -48,10 +56,11 @@ fn the_manual_says_what_the_defaults_are() {
 }
 
 #[test]
+#[cfg(feature = "aws-kms")]
 fn the_manual_with_its_examples_is_a_configuration() {
     let config = parse(&manual()).unwrap();
     let default = config.key_sets.values().next().unwrap();
-    assert_eq!(config.backends.len(), 1);
+    assert_eq!(config.backends.len(), 2);
     assert_eq!(default.policy.rotation_period, Some(Duration::from_secs(90 * 86400)));
     let policy = crate::key::Policy {
         retention: default.policy.retention,
@@ -70,7 +79,7 @@ fn a_small_file_has_every_default() {
     assert_eq!(config.listeners.grpc, ["127.0.0.1:50051".parse().unwrap()]);
     assert_eq!(config.listeners.http, ["127.0.0.1:8080".parse().unwrap()]);
     assert_eq!(config.listeners.metrics, ["127.0.0.1:9464".parse().unwrap()]);
-    let token = config.backends.values().next().unwrap();
+    let token = token(&config);
     assert_eq!(token.pin_file, Path::new("/etc/signkeep/pin"));
     assert_eq!(token.queue, 1024);
     assert!(token.workers > 0);
@@ -131,7 +140,7 @@ fn the_environment_comes_before_the_file() {
     .unwrap();
     assert_eq!(config.store, Path::new("/var/lib/keys.db"));
     assert_eq!(config.lease, Duration::from_secs(30));
-    let token = config.backends.values().next().unwrap();
+    let token = token(&config);
     assert_eq!(token.workers, 5);
     assert_eq!(token.token, Token::Label("1234".to_owned()));
     let grpc: Vec<_> = config.listeners.grpc.iter().map(ToString::to_string).collect();
@@ -259,4 +268,51 @@ fn a_key_set_that_cannot_be_is_refused() {
 fn a_file_that_is_not_there_says_how_to_get_one() {
     let error = Config::load(Path::new("/nonexistent/signkeep.toml"), []).unwrap_err();
     assert!(error.to_string().contains("signkeep config defaults"), "{error}");
+}
+
+#[cfg(feature = "aws-kms")]
+const KMS: &str = "[backends.kms]\nkind = \"aws-kms\"\ninstance = \"prod-1\"\n";
+
+#[test]
+#[cfg(feature = "aws-kms")]
+fn kms_and_a_token_stand_side_by_side() {
+    let config = parse(&format!("{SMALL}{KMS}tags = {{ team = \"identity\" }}\n")).unwrap();
+    assert_eq!(config.backends.len(), 2);
+    let kms = config.backends.get(&"kms".parse().unwrap());
+    let Some(Backend::AwsKms(kms)) = kms else {
+        panic!("no KMS but {kms:?}");
+    };
+    assert_eq!((kms.instance.as_str(), kms.region.as_ref()), ("prod-1", None));
+    assert_eq!((kms.requests_per_second, kms.in_flight, kms.queue), (300, 64, 1024));
+    assert_eq!(kms.tags["team"], "identity");
+}
+
+#[test]
+#[cfg(feature = "aws-kms")]
+fn kms_settings_that_cannot_work_are_refused_with_their_line() {
+    for (line, field) in [
+        ("pin_file = \"pin\"", "pin_file"),
+        ("in_flight = 0", "in_flight"),
+        ("requests_per_second = 0", "requests_per_second"),
+        ("endpoint_url = \"kms\"", "endpoint_url"),
+        ("attempt_timeout = \"0s\"", "attempt_timeout"),
+        ("attempt_timeout = \"50s\"", "attempt_timeout"),
+        ("tags = { \"signkeep:instance\" = \"x\" }", "tags"),
+    ] {
+        let error = parse(&format!("{KMS}{line}\n")).unwrap_err();
+        assert_eq!(error.field, format!("backends.kms.{field}"), "{error}");
+        assert_eq!(error.place, Place::Line(FILE.into(), 4), "{error}");
+    }
+    let nameless = parse("[backends.kms]\nkind = \"aws-kms\"\n").unwrap_err();
+    assert_eq!(nameless.field, "backends.kms.instance");
+    let other = parse(&format!("{SMALL}region = \"eu-central-1\"\n")).unwrap_err();
+    assert_eq!(other.field, "backends.token.region");
+}
+
+#[test]
+#[cfg(not(feature = "aws-kms"))]
+fn a_build_without_kms_says_so() {
+    let error = parse("[backends.kms]\nkind = \"aws-kms\"\ninstance = \"prod-1\"\n").unwrap_err();
+    assert_eq!(error.field, "backends.kms.kind");
+    assert!(error.what.contains("--features aws-kms"), "{error}");
 }

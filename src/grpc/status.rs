@@ -253,6 +253,12 @@ fn from_backend(name: &crate::key::BackendName, source: &backend::Error, request
             AFTER_OUTAGE,
         ),
         backend::Kind::Late => late("the time ran out", Some(false)),
+        backend::Kind::TooLong => {
+            Told::new(Code::InvalidArgument, Reason::MessageTooLarge, &source.message)
+                .with("backend", name)
+                .field("message", &source.message)
+                .status()
+        }
         backend::Kind::NotFound | backend::Kind::Unsupported | backend::Kind::Inconsistent => {
             fault(request, &format!("backend {name}: {source}"))
         }

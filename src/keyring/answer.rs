@@ -43,7 +43,7 @@ impl Barrier {
 /// A signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signed {
-    /// In JWS form: see [`backend::Backend::sign`].
+    /// In JWS form: see [`Backend::sign`](crate::backend::Backend::sign).
     pub signature: Vec<u8>,
     /// The key that signed.
     pub kid: Kid,

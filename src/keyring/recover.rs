@@ -5,9 +5,10 @@
 //! that no row explains is reported, and left alone: only what the store has marked is destroyed.
 
 use super::{Error, Keyring, locked};
-use crate::key::{BackendName, KeySetId, Kid, MaterialId, Reservation, StateName};
+use crate::key::{BackendName, Key, KeySetId, Kid, MaterialId, Reservation, StateName};
 use crate::store::{self, Image};
 use std::collections::HashSet;
+use std::sync::Arc;
 
 /// Something in a backend that carries our label and that the store knows nothing of.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,7 +82,7 @@ impl Keyring {
         self.0.parts.metrics.unexplained(unexplained.len());
         self.0.parts.metrics.absent(absent.len());
         for Absent { key_set, kid, state, backend } in &absent {
-            tracing::error!(%key_set, %kid, %state, %backend, "the backend does not hold the key; is it the token that the keys were made in?");
+            tracing::error!(%key_set, %kid, %state, %backend, "the backend does not hold the key; is it the one that the keys were made in?");
         }
         *locked(&self.0.absent) = absent;
         let mut reported = locked(&self.0.reported);
@@ -133,18 +134,33 @@ impl Keyring {
             key_set: listed.key_set.map(|id| id.to_string()),
         });
         let settled: HashSet<_> = materials(&after).collect();
-        let needed =
-            before.key_sets.iter().flat_map(|set| set.current().into_iter().chain(set.next()));
-        let absent = needed
-            .filter(|key| settled.contains(&key.material) && !found.contains(&key.material))
-            .filter(|key| self.0.parts.backends.contains_key(&key.backend))
-            .map(|key| Absent {
-                key_set: key.key_set.clone(),
-                kid: key.kid,
-                state: key.state.name(),
-                backend: key.backend.clone(),
-            });
-        Ok(Survey { unexplained: unexplained.collect(), absent: absent.collect() })
+        let mut missing: Vec<Arc<Key>> = Vec::new();
+        for key in
+            before.key_sets.iter().flat_map(|set| set.current().into_iter().chain(set.next()))
+        {
+            if settled.contains(&key.material) && !found.contains(&key.material) {
+                missing.push(Arc::clone(key));
+            }
+        }
+        let mut absent = Vec::new();
+        for key in missing {
+            if self.is_absent(&key).await {
+                absent.push(Absent {
+                    key_set: key.key_set.clone(),
+                    kid: key.kid,
+                    state: key.state.name(),
+                    backend: key.backend.clone(),
+                });
+            }
+        }
+        Ok(Survey { unexplained: unexplained.collect(), absent })
+    }
+
+    /// A list can lag behind; only a backend that says outright that it has no such key is believed.
+    async fn is_absent(&self, key: &Key) -> bool {
+        let Ok(backend) = self.backend(&key.backend) else { return false };
+        let Some(spec) = key.public.spec() else { return false };
+        matches!(backend.find(key.material, spec).await, Ok(None))
     }
 }
 

@@ -113,6 +113,9 @@ const fn counted<T>(outcome: &Result<T, Error>) -> Outcome {
         Err(Error::Backend { source, .. }) if matches!(source.kind, backend::Kind::Throttled) => {
             Outcome::Overloaded
         }
+        Err(Error::Backend { source, .. }) if matches!(source.kind, backend::Kind::TooLong) => {
+            Outcome::Refused
+        }
         Err(Error::Backend { .. } | Error::Fault(_) | Error::NoCurrentKey { .. }) => {
             Outcome::Failed
         }

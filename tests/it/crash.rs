@@ -7,8 +7,9 @@ use signkeep::key::{Emergency, StateName};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+/// A change of the keys.
 #[derive(Clone, Copy, Debug)]
-enum Verb {
+pub(crate) enum Verb {
     Create,
     Rotate,
     RevokeNext,
@@ -30,7 +31,7 @@ impl Verb {
     ];
 
     /// What has to be there before.
-    async fn prepare(self, life: &Life) {
+    pub(crate) async fn prepare(self, life: &Life) {
         if !matches!(self, Self::Create) {
             life.create().await.unwrap();
         }
@@ -40,7 +41,7 @@ impl Verb {
     }
 
     /// The change, and what the rotator has to do after it.
-    async fn run(self, life: &Life) {
+    pub(crate) async fn run(self, life: &Life) {
         match self {
             Self::Create => drop(life.create().await),
             Self::Rotate => drop(life.rotate().await),

@@ -2,10 +2,16 @@
 //! that were written by others, and the clock-free waiting that keeps tests from guessing.
 
 pub(crate) mod diff;
+#[cfg(feature = "aws-kms")]
+pub(crate) mod fault_proxy;
 pub(crate) mod fuse;
 pub(crate) mod http;
 pub(crate) mod key_set;
+#[cfg(feature = "aws-kms")]
+pub(crate) mod kms;
 pub(crate) mod memory;
+#[cfg(feature = "aws-kms")]
+pub(crate) mod ministack;
 pub(crate) mod process;
 pub(crate) mod ring;
 pub(crate) mod service;

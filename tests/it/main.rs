@@ -13,6 +13,8 @@ mod grpc;
 mod harness;
 mod hazards;
 mod keyring;
+#[cfg(feature = "aws-kms")]
+mod kms;
 mod properties;
 mod stories;
 mod tidy;

@@ -7,5 +7,5 @@ mod lifecycle;
 mod public_keys;
 mod races;
 mod readme;
-mod reflection;
+pub(crate) mod reflection;
 mod restarts;

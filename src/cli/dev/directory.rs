@@ -287,7 +287,7 @@ fn cannot(done: &str, path: &Path, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Config;
+    use crate::config::{Backend, Config};
     use secrecy::ExposeSecret;
 
     fn mode(path: &Path) -> u32 {
@@ -343,7 +343,9 @@ mod tests {
         let http = Some("127.0.0.1:9999".parse().unwrap());
         let file = directory.config(module, "label", http).unwrap();
         let config = Config::load(&file, []).unwrap();
-        let token = config.backends.values().next().unwrap();
+        let Some(Backend::Pkcs11(token)) = config.backends.values().next() else {
+            panic!("no token")
+        };
         assert_eq!(token.module, module);
         assert_eq!(token.pin_file, directory.path().join(USER_PIN_NAME));
         assert_eq!(config.store, directory.path().join(DATABASE_NAME));

@@ -5,7 +5,7 @@ use crate::app::{StorePinMemory, pkcs11_settings};
 use crate::backend::pkcs11::{self, Inspection, PinState, Pkcs11Backend, TokenReport};
 use crate::backend::{Backend, Kind};
 use crate::cli::client::Connection;
-use crate::config::{Config, Pkcs11, Token};
+use crate::config::{self, Config, Pkcs11, Token};
 use crate::key::BackendName;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
@@ -68,8 +68,19 @@ pub(super) async fn run(config: &Config, retry: Retry, findings: &mut Findings) 
     public_url(config, findings);
     let store = store(config, running, findings).await;
     for (name, settings) in &config.backends {
-        let checkup = Checkup { name, settings, findings };
-        checkup.run(running, store.as_ref(), retry).await;
+        match settings {
+            config::Backend::Pkcs11(settings) => {
+                let checkup = Checkup { name, settings, findings };
+                checkup.run(running, store.as_ref(), retry).await;
+            }
+            #[cfg(feature = "aws-kms")]
+            config::Backend::AwsKms(kms) => {
+                super::kms::backend(name, kms, (config, store.as_ref()), findings).await;
+            }
+            // Refused when the configuration was read.
+            #[cfg(not(feature = "aws-kms"))]
+            config::Backend::AwsKms(_) => {}
+        }
     }
     if let Some(store) = store {
         store.close().await;

@@ -51,15 +51,26 @@ impl KeySet {
 
     /// Creates it.
     pub(crate) async fn create(&self, algorithm: &str, policy: Policy) -> CreateKeySetResponse {
+        self.create_in("", algorithm, policy).await.unwrap()
+    }
+
+    /// Creates it in that backend; in the only one if that is empty.
+    pub(crate) async fn create_in(
+        &self,
+        backend: &str,
+        algorithm: &str,
+        policy: Policy,
+    ) -> Result<CreateKeySetResponse, Status> {
         let key_set = KeySetMessage {
             id: self.id.clone(),
             algorithm: algorithm.to_owned(),
+            backend: backend.to_owned(),
             issuer: self.issuer(),
             policy: Some(policy),
             ..KeySetMessage::default()
         };
         let request = CreateKeySetRequest { key_set: Some(key_set), request_id: String::new() };
-        answer(self.keys.clone().create_key_set(request).await).unwrap()
+        answer(self.keys.clone().create_key_set(request).await)
     }
 
     /// Every key in any of `states`; none: the published ones. Reads all pages.

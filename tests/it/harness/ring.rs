@@ -1,5 +1,5 @@
-//! A keyring on a real store and a vault in memory, with a clock that stands still: lives that
-//! begin and end while store and vault remain.
+//! A keyring on a real store and a vault, in memory unless a test has another, with a clock that
+//! stands still: lives that begin and end while store and vault remain.
 
 use super::fuse::{Fuse, FusedBackend, FusedStore};
 use super::memory::{Memory, soon};
@@ -22,12 +22,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// What outlives a process.
-pub(crate) struct World {
+pub(crate) struct World<V = Memory> {
     pub(crate) store: Arc<dyn Store>,
-    pub(crate) vault: Arc<Memory>,
+    pub(crate) vault: Arc<V>,
     pub(crate) clock: Arc<FrozenClock>,
     pub(crate) metrics: Metrics,
-    _dir: TempDir,
+    _dir: Arc<TempDir>,
 }
 
 /// One process.
@@ -39,15 +39,33 @@ pub(crate) struct Life {
 
 impl World {
     pub(crate) async fn new() -> Self {
+        Self::on(Memory::new()).await
+    }
+}
+
+impl<V: Backend> World<V> {
+    pub(crate) async fn on(vault: Arc<V>) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("signkeep.db")).await.unwrap();
         let start = Timestamp::from_second(1_800_000_000).unwrap();
         Self {
             store: Arc::new(store),
-            vault: Memory::new(),
+            vault,
             clock: Arc::new(FrozenClock::at(start)),
             metrics: Metrics::new(),
-            _dir: dir,
+            _dir: Arc::new(dir),
+        }
+    }
+
+    /// The same store and clock with another vault, or the same vault as another process has it.
+    #[cfg(feature = "aws-kms")]
+    pub(crate) fn with(&self, vault: Arc<V>) -> Self {
+        Self {
+            store: Arc::clone(&self.store),
+            vault,
+            clock: Arc::clone(&self.clock),
+            metrics: self.metrics.clone(),
+            _dir: Arc::clone(&self._dir),
         }
     }
 

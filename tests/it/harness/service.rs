@@ -81,6 +81,24 @@ impl Service {
         service
     }
 
+    /// A configuration for `signkeep serve` that says `rest` beside store and listeners; no token,
+    /// and not started.
+    #[cfg(feature = "aws-kms")]
+    pub(crate) fn configured(rest: &str) -> Self {
+        let service = Self::new(Launch::Serve(Vec::new()));
+        fs::write(service.path("signkeep.toml"), service.frame() + rest).unwrap();
+        service
+    }
+
+    /// Has the configuration say `more`.
+    #[cfg(feature = "aws-kms")]
+    pub(crate) fn with_more(self, more: &str) -> Self {
+        let file = self.path("signkeep.toml");
+        let said = fs::read_to_string(&file).unwrap();
+        fs::write(file, said + more).unwrap();
+        self
+    }
+
     /// Adds to the environment of `signkeep serve`.
     pub(crate) fn with_env(mut self, name: &str, value: impl AsRef<Path>) -> Self {
         let Launch::Serve(environment) = &mut self.launch else {
@@ -363,15 +381,30 @@ impl Service {
     fn write_config(&self, module: &Path) {
         let text = format!(
             r#"
-[store]
-url = "sqlite:{database}"
-
 [backends.token]
 kind = "pkcs11"
 module = "{module}"
 token_label = "signkeep"
 pin_file = "{pin}"
 workers = 2
+
+[key_sets.default]
+algorithm = "ES256"
+backend = "token"
+issuer = "https://issuer.example/"
+"#,
+            module = module.display(),
+            pin = self.path("pin").display(),
+        );
+        fs::write(self.path("signkeep.toml"), self.frame() + &text).unwrap();
+    }
+
+    /// What every configuration says: where the store is, and that ports are free ones.
+    fn frame(&self) -> String {
+        format!(
+            r#"
+[store]
+url = "sqlite:{database}"
 
 [[listeners.grpc]]
 address = "127.0.0.1:0"
@@ -381,17 +414,9 @@ address = "127.0.0.1:0"
 
 [[listeners.metrics]]
 address = "127.0.0.1:0"
-
-[key_sets.default]
-algorithm = "ES256"
-backend = "token"
-issuer = "https://issuer.example/"
 "#,
             database = self.database().display(),
-            module = module.display(),
-            pin = self.path("pin").display(),
-        );
-        fs::write(self.path("signkeep.toml"), text).unwrap();
+        )
     }
 }
 

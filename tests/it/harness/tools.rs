@@ -63,7 +63,8 @@ pub(crate) async fn run_command(command: Command) -> Output {
     Output { success, stdout: process.stdout(), stderr: process.stderr() }
 }
 
-fn test_tools() -> PathBuf {
+/// Where `tests/run` puts what it installs.
+pub(super) fn test_tools() -> PathBuf {
     match std::env::var_os("TEST_TOOLS") {
         Some(folder) => PathBuf::from(folder),
         None => repository("target/test-tools"),

@@ -14,7 +14,7 @@ const SERVICES: [&str; 3] =
     ["grpc.health.v1.Health", "signkeep.v1.KeyService", "signkeep.v1.SigningService"];
 
 /// A program that calls by reflection.
-enum Client {
+pub(crate) enum Client {
     /// Reflection v1, and v1alpha where that is missing.
     Grpcurl(PathBuf),
     /// Reflection v1alpha.
@@ -22,6 +22,11 @@ enum Client {
 }
 
 impl Client {
+    /// grpcurl, or what stands in for it.
+    pub(crate) fn best() -> Self {
+        find("grpcurl").map_or(Self::Python, Self::Grpcurl)
+    }
+
     async fn services(&self, address: &str) -> Vec<String> {
         match self {
             Self::Grpcurl(program) => {
@@ -63,17 +68,20 @@ impl Client {
 
 #[tokio::test]
 async fn grpcurl_drives_the_life_of_a_key() {
-    let client = find("grpcurl").map_or(Client::Python, Client::Grpcurl);
-    drives_the_life_of_a_key(&client).await;
+    drives_the_life_of_a_key(&Client::best(), &mut Service::dev().await, "RS256").await;
 }
 
 #[tokio::test]
 async fn a_reflection_client_in_python_drives_the_life_of_a_key() {
-    drives_the_life_of_a_key(&Client::Python).await;
+    drives_the_life_of_a_key(&Client::Python, &mut Service::dev().await, "RS256").await;
 }
 
-async fn drives_the_life_of_a_key(client: &Client) {
-    let mut service = Service::dev().await;
+/// From the first look to a revocation, on the key set `default` of `service`.
+pub(crate) async fn drives_the_life_of_a_key(
+    client: &Client,
+    service: &mut Service,
+    algorithm: &str,
+) {
     let address = service.grpc_address().to_owned();
     let listed = client.services(&address).await;
     for expected in SERVICES {
@@ -85,7 +93,8 @@ async fn drives_the_life_of_a_key(client: &Client) {
     assert_eq!(states(&keys), ["KEY_STATE_NEXT", "KEY_STATE_CURRENT"]);
     let current = keys["keys"][1]["kid"].as_str().unwrap().to_owned();
 
-    let input = Base64UrlUnpadded::encode_string(br#"{"alg":"RS256"}"#) + ".e30";
+    let input =
+        Base64UrlUnpadded::encode_string(format!(r#"{{"alg":"{algorithm}"}}"#).as_bytes()) + ".e30";
     let sign = json!({ "key_set": "default", "message": Base64::encode_string(input.as_bytes()) });
     let signed = client.answer(&address, "SigningService/Sign", sign).await;
     assert_eq!(signed["kid"], current.as_str());
@@ -94,7 +103,7 @@ async fn drives_the_life_of_a_key(client: &Client) {
     let case = Case {
         name: "what a reflection client had signed".to_owned(),
         jwks_uri: String::new(),
-        algorithm: "RS256".to_owned(),
+        algorithm: algorithm.to_owned(),
         issuer: None,
         jwt: format!("{input}.{}", Base64UrlUnpadded::encode_string(&signature)),
         verifies: true,

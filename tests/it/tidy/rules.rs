@@ -94,10 +94,12 @@ const WITH_APP: [&str; 20] = [
 ];
 
 /// Libraries, by the start of their names, and the only places that may name them.
-const LIBRARIES: [(&str, &[&str]); 8] = [
+const LIBRARIES: [(&str, &[&str]); 10] = [
     ("cryptoki", &["src/backend/pkcs11"]),
     ("aws_sdk", &["src/backend/aws_kms"]),
     ("aws_config", &["src/backend/aws_kms"]),
+    ("aws_lc_rs", &["src/backend/aws_kms", "src/jose"]),
+    ("aws_smithy", &["src/backend/aws_kms"]),
     ("sqlx", &["src/store"]),
     ("tonic", &["src/grpc", "src/app", "src/cli"]),
     ("prost", &["src/grpc", "src/app", "src/cli"]),

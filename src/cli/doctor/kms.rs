@@ -1,0 +1,124 @@
+//! AWS KMS: region, credentials, each permission that can be tried, and whether the keys there are
+//! those that the store knows.
+
+use super::finding::{Finding, Findings};
+use crate::app::aws_kms_settings;
+use crate::backend::Listed;
+use crate::backend::aws_kms::{AwsKmsBackend, Inspection, Permission, Verdict};
+use crate::config::{AwsKms, Config, words};
+use crate::key::BackendName;
+use crate::store::Store;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLICY: &str = "see docs/aws-kms-policy.json";
+
+/// Looks at one backend; `store` is none while the service runs.
+pub(super) async fn backend(
+    name: &BackendName,
+    settings: &AwsKms,
+    (config, store): (&Config, Option<&Arc<dyn Store>>),
+    findings: &mut Findings,
+) {
+    let about = |what: &str| format!("backend {name}, {what}");
+    let settings = match aws_kms_settings(name, settings) {
+        Ok(settings) => settings,
+        Err(error) => {
+            let mend = format!("correct backends.{name}.key_policy_file");
+            findings.add(Finding::wrong(about("key policy"), format!("{error:#}"), mend));
+            return;
+        }
+    };
+    let inspected = tokio::time::timeout(PATIENCE, AwsKmsBackend::inspect(settings)).await;
+    let inspection = match inspected {
+        Ok(Ok(inspection)) => inspection,
+        Ok(Err(error)) => {
+            let mend = "correct the setting that it names";
+            findings.add(Finding::wrong(about("settings"), error.to_string(), mend));
+            return;
+        }
+        Err(_late) => {
+            let mend = "look at the network between here and KMS, and at its status page";
+            findings.add(Finding::wrong(about("KMS"), "it does not answer in time", mend));
+            return;
+        }
+    };
+    permissions(name, &inspection, findings);
+    for (id, seed) in &config.key_sets {
+        if seed.backend == *name && seed.policy.destroy_after < inspection.deletion_window {
+            let what = format!(
+                "destroy_after of key set {id} is {}, and KMS deletes no key sooner than {} after it was asked to",
+                words(seed.policy.destroy_after),
+                words(inspection.deletion_window),
+            );
+            let mend = "nothing, if that is meant: the key is disabled at once";
+            findings.add(Finding::warning(about("deletion"), what, mend));
+        }
+    }
+    if let Some(store) = store {
+        keys(name, &inspection.keys, store, findings).await;
+    }
+}
+
+fn permissions(name: &BackendName, inspection: &Inspection, findings: &mut Findings) {
+    let about = |what: &str| format!("backend {name}, {what}");
+    let (mut granted, mut not_tried) = (Vec::new(), Vec::new());
+    for Permission { name: permission, verdict } in &inspection.permissions {
+        match verdict {
+            Verdict::Granted => granted.push(*permission),
+            Verdict::NotTried(why) => not_tried.push(format!("{permission} ({why})")),
+            Verdict::Missing(said) => {
+                let mend = format!("grant {permission}; {POLICY}");
+                findings.add(Finding::wrong(about(permission), said.clone(), mend));
+            }
+            Verdict::Failed(said) => {
+                let mend = "look at region, endpoint, credentials and the clock of this machine";
+                findings.add(Finding::wrong(about(permission), said.clone(), mend));
+            }
+        }
+    }
+    if !granted.is_empty() {
+        findings.add(Finding::ok(about("permissions"), granted.join(", ")));
+    }
+    if !not_tried.is_empty() {
+        let what = format!("not tried: {}", not_tried.join(", "));
+        findings.add(Finding::ok(about("permissions"), format!("{what}; {POLICY}")));
+    }
+}
+
+/// Keys of ours that the store does not know: made and lost, or saved from their deletion.
+async fn keys(
+    name: &BackendName,
+    listed: &[Listed],
+    store: &Arc<dyn Store>,
+    findings: &mut Findings,
+) {
+    let about = format!("backend {name}, keys");
+    let image = match store.load().await {
+        Ok(image) => image,
+        Err(error) => {
+            findings.add(Finding::wrong(about, error.to_string(), "mend the store"));
+            return;
+        }
+    };
+    let keys = image.key_sets.iter().flat_map(|set| &set.keys).map(|key| key.material);
+    let others = image.reserved.iter().chain(&image.abandoned).map(|other| other.material);
+    let known: HashSet<_> = keys.chain(others).collect();
+    let strange: Vec<_> = listed
+        .iter()
+        .filter(|key| key.material.is_none_or(|material| !known.contains(&material)))
+        .map(|key| key.object.as_str())
+        .collect();
+    if strange.is_empty() {
+        let what = format!("{} of this instance, and the store knows them all", listed.len());
+        findings.add(Finding::ok(about, what));
+        return;
+    }
+    findings.add(Finding::warning(
+        about,
+        format!("the store does not know {}", strange.join(", ")),
+        "if somebody has cancelled a deletion, ask them; if another store uses the same instance, give each its own; schedule the deletion of what nobody needs",
+    ));
+}
