@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status, Streaming};
 
 /// Longest request id of an item, in bytes.
 const ITEM_ID_LEN_MAX: usize = 128;
@@ -195,19 +195,11 @@ impl Stream {
                 item = items.message(), if open && room && read.is_none() => match item {
                     Ok(Some(item)) => read = Some(item),
                     Ok(None) => end = Some(Ok(())),
-                    Err(error) => end = Some(Err(self.broken(&error))),
+                    Err(error) => end = Some(Err(status::foreign(&error, &self.call.id))),
                 },
             }
         }
         end.unwrap_or(Ok(()))
-    }
-
-    /// Why no more items can be read. A peer that has gone away is no fault, and hears nothing.
-    fn broken(&self, error: &Status) -> Status {
-        match error.code() {
-            Code::Unknown | Code::Unavailable => Status::cancelled("the connection broke off"),
-            _ => status::foreign(error, &self.call.id),
-        }
     }
 
     /// `place` is kept until the item is answered.

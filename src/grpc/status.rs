@@ -121,6 +121,8 @@ pub(super) fn foreign(status: &Status, request: &str) -> Status {
         )
         .status(),
         Code::Cancelled | Code::DeadlineExceeded => deadline_exceeded(),
+        // The peer went away in the middle: nobody's fault here, and nobody is left to hear of it.
+        Code::Unknown | Code::Unavailable => Status::cancelled("the connection broke off"),
         _ => fault(request, status),
     }
 }

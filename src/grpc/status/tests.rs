@@ -275,6 +275,14 @@ fn the_variables_of_a_message_stand_in_the_metadata() {
     assert_eq!(metadata["committed"], "true");
 }
 
+#[test]
+fn a_peer_that_goes_away_in_the_middle_is_no_fault() {
+    for code in [Code::Unknown, Code::Unavailable] {
+        let broken = Status::new(code, "error reading a body from connection");
+        assert_eq!(foreign(&broken, REQUEST).code(), Code::Cancelled);
+    }
+}
+
 fn reason(status: &Status) -> String {
     status.get_details_error_info().unwrap().reason
 }
