@@ -128,7 +128,7 @@ impl Keyring {
             reported: Mutex::default(),
             absent: Mutex::default(),
         }));
-        ring.recover(image.reserved).await?;
+        ring.recover(image.reserved, &image.abandoned).await?;
         Ok(ring)
     }
 

@@ -46,7 +46,12 @@ pub struct Survey {
 impl Keyring {
     /// Marks what was reserved when the last process ended. Nothing is asked of a backend: it may be
     /// out, and the service is to start all the same.
-    pub(super) async fn recover(&self, reserved: Vec<Reservation>) -> Result<(), store::Error> {
+    pub(super) async fn recover(
+        &self,
+        reserved: Vec<Reservation>,
+        abandoned: &[Reservation],
+    ) -> Result<(), store::Error> {
+        locked(&self.0.backoff).leftovers = !(reserved.is_empty() && abandoned.is_empty());
         for Reservation { material, key_set, .. } in reserved {
             match self.store().abandon(material).await {
                 Ok(()) => {}
@@ -56,7 +61,6 @@ impl Keyring {
             }
             tracing::warn!(%material, %key_set, "a generation was cut short; its material will be destroyed");
         }
-        locked(&self.0.backoff).leftovers = true;
         Ok(())
     }
 

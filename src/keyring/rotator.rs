@@ -37,7 +37,7 @@ pub(super) struct Backoff {
     pub(super) leftovers: bool,
     swept: Option<(Timestamp, Duration)>,
     kept_house: Option<Timestamp>,
-    looked_around: Option<Timestamp>,
+    look_around_at: Option<Timestamp>,
 }
 
 impl Keyring {
@@ -213,10 +213,14 @@ impl Keyring {
                 tracing::warn!(%error, "old answers could not be dropped");
             }
         }
-        let looked = locked(&self.0.backoff).looked_around;
-        // While a backend is out nothing is proven; the next look is soon enough.
-        if due(looked) && self.look_around().await.is_ok() {
-            locked(&self.0.backoff).looked_around = Some(now);
+        let look_at = locked(&self.0.backoff).look_around_at;
+        if look_at.is_none_or(|at| at <= now) {
+            // While a backend is out nothing is proven, and every look reads the whole store.
+            let pause = match self.look_around().await {
+                Ok(()) => HOUSEKEEPING,
+                Err(_out) => BACKOFF_MAX,
+            };
+            locked(&self.0.backoff).look_around_at = Some(later(now, pause));
         }
     }
 
