@@ -87,7 +87,6 @@ impl App {
         })
         .await
         .context("the keys")?;
-        backends::tell_of_slow_destruction(&config);
         Ok(Self {
             config,
             bound,

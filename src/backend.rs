@@ -11,9 +11,10 @@ pub mod pkcs11;
 use crate::key::{Algorithm, BackendName, KeySetId, KeySpec, MaterialId, PublicKey};
 use async_trait::async_trait;
 use bytes::Bytes;
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A place that holds private keys and uses them.
 #[async_trait]
@@ -56,8 +57,13 @@ pub trait Backend: Send + Sync + 'static {
     /// gone already is success.
     async fn destroy(&self, material: MaterialId, object: Option<&ObjectRef>) -> Result<(), Error>;
 
-    /// Everything in the backend that carries this service's label.
-    async fn list(&self) -> Result<Vec<Listed>, Error>;
+    /// Everything in the backend that carries this service's label and is not being deleted. Of
+    /// what is in `expected` it is enough that it exists: where a closer look costs a call for each
+    /// key, it is taken of the others only, and of these in the course of time.
+    async fn list(&self, expected: &HashSet<MaterialId>) -> Result<Vec<Listed>, Error>;
+
+    /// For how long after [`Backend::destroy`] material can still be brought back by others.
+    fn deletion_window(&self) -> Duration;
 
     /// Whether it could sign now, found out as cheaply as it can be.
     async fn probe(&self) -> Result<(), Error>;

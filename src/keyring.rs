@@ -32,7 +32,7 @@ mod watch;
 
 pub use answer::{Barrier, Changed, Cursor, Event, Jwt, Listed, Page, Signed};
 pub use error::{Error, InvalidField, OpenError};
-pub use recover::{Absent, Survey, Unexplained};
+pub use recover::{Absent, Survey, Unexplained, destroyed};
 pub use request::{
     Context, Create, InvalidRequestId, Mode, PolicyUpdate, RequestId, Revoke, Rollback, Rotate,
     Sign, SignJwt, Update,
@@ -128,6 +128,9 @@ impl Keyring {
             reported: Mutex::default(),
             absent: Mutex::default(),
         }));
+        for set in ring.key_sets(None, usize::MAX) {
+            ring.tell_of_slow_destruction(&set);
+        }
         ring.recover(image.reserved, &image.abandoned).await?;
         Ok(ring)
     }

@@ -17,6 +17,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 /// Upper bounds of the signing histogram, in seconds: from a token in memory to a network HSM at
@@ -38,11 +39,15 @@ struct Inner {
     incomplete_key_sets: Gauge,
     unexplained_objects: Gauge,
     absent_keys: Gauge,
+    revived_keys: Counter,
+    surveys: Counter,
     store_up: Gauge,
     backend_up: Family<BackendLabel, Gauge>,
     queue_depth: Family<BackendLabel, Gauge>,
     workers_busy: Family<BackendLabel, Gauge>,
     sessions_open: Family<BackendLabel, Gauge>,
+    circuit_open: Family<BackendLabel, Gauge>,
+    request_rate_limit: Family<BackendLabel, Gauge<f64, AtomicU64>>,
 }
 
 /// How a request for a signature ended.
@@ -81,6 +86,24 @@ pub struct Load {
     pub workers_busy: usize,
     /// Sessions open on the token.
     pub sessions_open: usize,
+}
+
+/// How a backend behind a network is asked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Flow {
+    /// Whether it is left alone, because it has failed again and again.
+    pub circuit: Circuit,
+    /// Signatures a second that it is asked for at most now.
+    pub requests_per_second: f64,
+}
+
+/// Whether a backend is asked at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Circuit {
+    /// It is.
+    Closed,
+    /// It is probed, and not asked.
+    Open,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -176,6 +199,18 @@ impl Metrics {
                 "Keys that sign or will sign and were not in their backend when last looked for",
                 Gauge::default(),
             ),
+            revived_keys: add(
+                registry,
+                "revived_keys",
+                "Destroyed keys that were found in their backend again, and were destroyed again",
+                Counter::default(),
+            ),
+            surveys: add(
+                registry,
+                "surveys",
+                "Times that all backends were compared with the store",
+                Counter::default(),
+            ),
             store_up: add(registry, "store_up", "Whether the store answers", Gauge::default()),
             backend_up: add(
                 registry,
@@ -194,6 +229,18 @@ impl Metrics {
                 registry,
                 "sessions_open",
                 "Sessions open on the token",
+                Family::default(),
+            ),
+            circuit_open: add(
+                registry,
+                "circuit_open",
+                "Whether the backend has failed so often that it is probed and not asked",
+                Family::default(),
+            ),
+            request_rate_limit: add(
+                registry,
+                "request_rate_limit",
+                "Signatures a second that the backend is asked for at most; falls while it throttles",
                 Family::default(),
             ),
             registry: std::mem::take(registry),
@@ -243,6 +290,16 @@ impl Metrics {
         self.0.absent_keys.set(gauge(keys));
     }
 
+    /// Counts a destroyed key that its backend holds again.
+    pub fn revived(&self) {
+        self.0.revived_keys.inc();
+    }
+
+    /// Counts a comparison of all backends with the store.
+    pub fn surveyed(&self) {
+        self.0.surveys.inc();
+    }
+
     /// Takes over what health knows of the store, the backends and incomplete key sets.
     pub fn health(&self, report: &Report) {
         let inner = &self.0;
@@ -264,6 +321,14 @@ impl Metrics {
         ] {
             family.get_or_create(&label).set(gauge(value));
         }
+    }
+
+    /// Takes over how a backend behind a network is asked.
+    pub fn flow(&self, backend: &BackendName, flow: Flow) {
+        let label = BackendLabel { backend: backend.as_str().to_owned() };
+        let open = i64::from(flow.circuit == Circuit::Open);
+        self.0.circuit_open.get_or_create(&label).set(open);
+        self.0.request_rate_limit.get_or_create(&label).set(flow.requests_per_second);
     }
 
     /// Everything in OpenMetrics text format 1.0.0, `# EOF` included.
@@ -318,6 +383,8 @@ mod tests {
         });
         let load = Load { queue_depth: 3, workers_busy: 2, sessions_open: 4 };
         metrics.load(&"token".parse().unwrap(), load);
+        let flow = Flow { circuit: Circuit::Open, requests_per_second: 200.5 };
+        metrics.flow(&"kms".parse().unwrap(), flow);
         let text = metrics.encode().unwrap();
         for line in [
             concat!("signkeep_build_info{version=\"", env!("CARGO_PKG_VERSION"), "\"} 1"),
@@ -334,6 +401,8 @@ mod tests {
             r#"signkeep_queue_depth{backend="token"} 3"#,
             r#"signkeep_workers_busy{backend="token"} 2"#,
             r#"signkeep_sessions_open{backend="token"} 4"#,
+            r#"signkeep_circuit_open{backend="kms"} 1"#,
+            r#"signkeep_request_rate_limit{backend="kms"} 200.5"#,
             "# UNIT signkeep_sign_duration_seconds seconds",
             "# EOF",
         ] {

@@ -7,16 +7,14 @@ use crate::backend::aws_kms::{self, AwsKmsBackend};
 use crate::backend::pkcs11::{self, Pkcs11Backend};
 use crate::config::{self, Pkcs11, Token};
 use crate::key::BackendName;
-use crate::metrics::Load;
+#[cfg(feature = "aws-kms")]
+use crate::metrics::Circuit;
+use crate::metrics::{Flow, Load};
 use crate::store::Store;
 #[cfg(feature = "aws-kms")]
 use anyhow::Context;
 use anyhow::Result;
 use std::sync::Arc;
-use std::time::Duration;
-
-/// The least that AWS allows.
-const KMS_DELETES_AFTER: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// A backend that is open, by its kind.
 #[derive(Clone)]
@@ -78,6 +76,18 @@ impl Opened {
             },
         }
     }
+
+    /// How it is asked; none for what is not behind a network of ours.
+    pub(super) fn flow(&self) -> Option<Flow> {
+        match self {
+            Self::Token(_) => None,
+            #[cfg(feature = "aws-kms")]
+            Self::Kms(kms) => {
+                let circuit = if kms.is_circuit_open() { Circuit::Open } else { Circuit::Closed };
+                Some(Flow { circuit, requests_per_second: kms.requests_per_second() })
+            }
+        }
+    }
 }
 
 /// A token's settings as its adapter takes them.
@@ -124,22 +134,4 @@ pub fn aws_kms_settings(
         operation_timeout: settings.operation_timeout,
         ..aws_kms::Settings::new(name.clone(), settings.instance.clone())
     })
-}
-
-/// KMS keeps what is to be destroyed for a week: whoever has set less is told.
-pub(super) fn tell_of_slow_destruction(config: &config::Config) {
-    for (id, seed) in &config.key_sets {
-        let least = match config.backends.get(&seed.backend) {
-            Some(config::Backend::AwsKms(_)) => KMS_DELETES_AFTER,
-            _ => continue,
-        };
-        if seed.policy.destroy_after < least {
-            tracing::warn!(
-                key_set = %id, backend = %seed.backend,
-                destroy_after = config::words(seed.policy.destroy_after),
-                "KMS deletes no key sooner than {} after it was asked to; until then the key is disabled",
-                config::words(least)
-            );
-        }
-    }
 }

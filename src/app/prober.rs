@@ -60,6 +60,9 @@ async fn look(parts: &Parts) {
     parts.metrics.health(&after);
     for (name, opened) in &parts.opened {
         parts.metrics.load(name, opened.load());
+        if let Some(flow) = opened.flow() {
+            parts.metrics.flow(name, flow);
+        }
     }
     tell(&before, &after);
 }

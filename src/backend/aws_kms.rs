@@ -36,6 +36,7 @@ use self::gate::Inside;
 use super::{Backend, Error, Input, KeyRef, Kind, Listed, Material, ObjectRef, Order};
 use crate::key::{Algorithm, BackendName, KeySpec, MaterialId};
 use async_trait::async_trait;
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -86,11 +87,6 @@ impl AwsKmsBackend {
     /// Whether KMS is left alone, because it has failed again and again.
     pub fn is_circuit_open(&self) -> bool {
         self.shared.breaker.out_for(Instant::now()).is_some()
-    }
-
-    /// Deletions that somebody has cancelled since the start.
-    pub fn deletions_cancelled(&self) -> usize {
-        self.shared.watch.cancelled()
     }
 
     /// A place among the slow operations, and when the work has to be done.
@@ -153,14 +149,18 @@ impl Backend for AwsKmsBackend {
         self.shared.destroy(material, object, by).await
     }
 
-    async fn list(&self) -> Result<Vec<Listed>, Error> {
+    async fn list(&self, expected: &HashSet<MaterialId>) -> Result<Vec<Listed>, Error> {
         let (_inside, by) = self.turn().await?;
-        self.shared.list(by).await
+        self.shared.list(expected, by).await
+    }
+
+    fn deletion_window(&self) -> Duration {
+        manage::WINDOW
     }
 
     async fn probe(&self) -> Result<(), Error> {
         self.shared.probe(FRESH).await?;
-        self.shared.look_at_one_that_leaves().await;
+        self.shared.look_at_one_relied_on().await;
         Ok(())
     }
 

@@ -39,6 +39,7 @@ use self::worker::{Job, Progress, Shared, Task};
 use super::{Backend, Error, Input, KeyRef, Kind, Listed, Material, ObjectRef, Order, PinMemory};
 use crate::key::{Algorithm, BackendName, KeySpec, MaterialId};
 use async_trait::async_trait;
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -324,8 +325,12 @@ impl Backend for Pkcs11Backend {
         self.manage("C_DestroyObject", MANAGE_TIMEOUT, destroy).await
     }
 
-    async fn list(&self) -> Result<Vec<Listed>, Error> {
+    async fn list(&self, _: &HashSet<MaterialId>) -> Result<Vec<Listed>, Error> {
         self.manage("C_FindObjects", MANAGE_TIMEOUT, manage::list).await
+    }
+
+    fn deletion_window(&self) -> Duration {
+        Duration::ZERO
     }
 
     async fn probe(&self) -> Result<(), Error> {

@@ -73,6 +73,7 @@ impl Keyring {
         let detail = format!("{} in {}, issuer {}", after.algorithm, after.backend, after.issuer);
         let record = Entry { action: Action::Create, reason: String::new(), detail };
         let key_set = self.commit(job, None, after, None, &[], record).await?;
+        self.tell_of_slow_destruction(&key_set);
         let barrier = Barrier::all(key_set.revision);
         let caches_at_risk = Vec::new();
         Ok(Changed { key_set, subject: None, replayed: false, barrier, caches_at_risk })

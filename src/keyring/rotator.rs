@@ -218,7 +218,10 @@ impl Keyring {
             // While a backend is out nothing is proven, and every look reads the whole store.
             let pause = match self.look_around().await {
                 Ok(()) => HOUSEKEEPING,
-                Err(_out) => BACKOFF_MAX,
+                Err(error) => {
+                    tracing::warn!(%error, "what the backends hold could not be compared with the store; it is tried again in a minute");
+                    BACKOFF_MAX
+                }
             };
             locked(&self.0.backoff).look_around_at = Some(later(now, pause));
         }

@@ -4,7 +4,7 @@ use super::change::{Decision, Entry, Verdict};
 use super::repeat::{Asked, Queue};
 use super::{Changed, Context, Error, InvalidField, Keyring, PolicyUpdate, Update};
 use crate::audit::Action;
-use crate::key::{Hold, KeySet, KeySetId, Policy, Refusal, Service};
+use crate::key::{Hold, KeySet, KeySetId, Policy, Refusal, Service, words};
 use jiff::Timestamp;
 
 impl Keyring {
@@ -24,9 +24,28 @@ impl Keyring {
                 ring.supported(&set.backend, set.algorithm, &policy).await?;
             }
             let decide = |set: &KeySet, _now: Timestamp| ring.updated(set, &update);
-            ring.change(&key_set, &job, decide).await
+            let changed = ring.change(&key_set, &job, decide).await?;
+            ring.tell_of_slow_destruction(&changed.key_set);
+            Ok(changed)
         })
         .await
+    }
+
+    /// Tells whoever reads the log that the backend keeps what it has to destroy for longer than
+    /// the policy of `set` waits before it asks.
+    pub(super) fn tell_of_slow_destruction(&self, set: &KeySet) {
+        let Ok(backend) = self.backend(&set.backend) else {
+            return;
+        };
+        let (window, asked) = (backend.deletion_window(), set.policy.destroy_after);
+        if asked < window {
+            let (asked, window) = (words(asked), words(window));
+            tracing::warn!(
+                key_set = %set.id, backend = %set.backend, destroy_after = asked,
+                "{} deletes no key sooner than {window} after it was asked to: {asked} after its end a key of this key set is given up for deletion, and for {window} more it is there, disabled, and whoever may cancel the deletion can bring it back",
+                backend.kind(),
+            );
+        }
     }
 
     /// Enables, disables or deletes. Deleting needs a disabled key set without published keys.

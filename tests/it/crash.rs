@@ -20,7 +20,7 @@ pub(crate) enum Verb {
 }
 
 impl Verb {
-    const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::Create,
         Self::Rotate,
         Self::RevokeNext,

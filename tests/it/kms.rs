@@ -2,11 +2,14 @@
 //! as KMS does.
 
 mod crashes;
+mod endings;
 mod generation;
 mod outage;
 mod permissions;
 mod proxy;
+mod search;
 mod service;
+mod settings;
 mod signing;
 mod storm;
 

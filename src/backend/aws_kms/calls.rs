@@ -30,6 +30,8 @@ const SIGNING_BURST: Duration = Duration::from_millis(100);
 const MANAGEMENT_BURST: Duration = Duration::from_secs(1);
 /// Questions a second (DescribeKey, GetPublicKey, ListResourceTags): far below what AWS allows.
 const QUESTIONS_PER_SECOND: u32 = 200;
+/// Questions a second of those who look through the whole account, which is in no hurry.
+const SEARCHES_PER_SECOND: u32 = 20;
 
 /// What all calls share.
 #[derive(Debug)]
@@ -42,6 +44,7 @@ pub(super) struct Shared {
     pub(super) breaker: Breaker,
     pub(super) signing: Lane,
     pub(super) questions: Lane,
+    pub(super) searches: Lane,
     pub(super) births: Lane,
     pub(super) names: Lane,
     pub(super) ends: Lane,
@@ -93,6 +96,7 @@ impl Shared {
             breaker: Breaker::default(),
             signing: Lane::new(settings.requests_per_second, SIGNING_BURST),
             questions: Lane::new(QUESTIONS_PER_SECOND, MANAGEMENT_BURST),
+            searches: Lane::new(SEARCHES_PER_SECOND, MANAGEMENT_BURST),
             births: Lane::new(CHANGES_PER_SECOND, MANAGEMENT_BURST),
             names: Lane::new(CHANGES_PER_SECOND, MANAGEMENT_BURST),
             ends: Lane::new(CHANGES_PER_SECOND, MANAGEMENT_BURST),

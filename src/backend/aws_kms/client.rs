@@ -17,6 +17,8 @@ use std::fmt;
 
 /// Keys on one page of ListKeys, the most that AWS allows.
 const PAGE: i32 = 1000;
+/// Aliases on one page of ListAliases, likewise.
+const ALIAS_PAGE: i32 = 100;
 /// Tags on one page, the most that a key can have.
 const TAG_PAGE: i32 = 50;
 
@@ -62,10 +64,10 @@ pub(super) enum State {
     Other(String),
 }
 
-/// One page of keys.
+/// One page of a list.
 #[derive(Debug)]
-pub(super) struct Page {
-    pub(super) arns: Vec<String>,
+pub(super) struct Page<T> {
+    pub(super) items: Vec<T>,
     pub(super) next: Option<String>,
 }
 
@@ -214,13 +216,27 @@ impl Client {
         Err(Fault::new(Class::Garbage, "ListResourceTags", "the pages do not end"))
     }
 
-    /// ListKeys, one page of at most `limit`.
-    pub(super) async fn keys(&self, marker: Option<String>) -> Result<Page, Fault> {
+    /// ListKeys, one page: the ARNs.
+    pub(super) async fn keys(&self, marker: Option<String>) -> Result<Page<String>, Fault> {
         let answer = self.0.list_keys().limit(PAGE).set_marker(marker).send().await;
         let answer = answer.map_err(|error| Fault::from_sdk("ListKeys", error))?;
         let keys = answer.keys.unwrap_or_default();
         Ok(Page {
-            arns: keys.into_iter().filter_map(|key| key.key_arn).collect(),
+            items: keys.into_iter().filter_map(|key| key.key_arn).collect(),
+            next: answer.next_marker.filter(|_| answer.truncated),
+        })
+    }
+
+    /// ListAliases, one page: each alias that has a key, and the id of that.
+    pub(super) async fn aliases(
+        &self,
+        marker: Option<String>,
+    ) -> Result<Page<(String, String)>, Fault> {
+        let answer = self.0.list_aliases().limit(ALIAS_PAGE).set_marker(marker).send().await;
+        let answer = answer.map_err(|error| Fault::from_sdk("ListAliases", error))?;
+        let aliases = answer.aliases.unwrap_or_default().into_iter();
+        Ok(Page {
+            items: aliases.filter_map(|alias| alias.alias_name.zip(alias.target_key_id)).collect(),
             next: answer.next_marker.filter(|_| answer.truncated),
         })
     }

@@ -40,6 +40,8 @@ pub(super) enum Class {
     Unsupported,
     /// The account has as many as it may have.
     Quota,
+    /// The key policy of the settings is none, or would shut its author out.
+    Policy,
     /// A DryRun that would have succeeded.
     DryRun,
     /// KMS calls the request wrong: a fault of ours, or of a setting.
@@ -134,7 +136,9 @@ impl From<Fault> for Error {
             Class::Throttled | Class::NoRoom => Kind::Throttled,
             Class::Passing | Class::Open | Class::Garbage => Kind::Unavailable,
             Class::Late => Kind::Late,
-            Class::Denied | Class::Unknown | Class::State | Class::Quota => Kind::Denied,
+            Class::Denied | Class::Unknown | Class::State | Class::Quota | Class::Policy => {
+                Kind::Denied
+            }
             Class::NotFound => Kind::NotFound,
             Class::Unsupported => Kind::Unsupported,
             Class::Exists | Class::DryRun | Class::Wrong => Kind::Inconsistent,
@@ -154,6 +158,7 @@ fn sort(code: &str, status: u16) -> (Class, Outcome) {
         | "RequestThrottledException"
         | "SlowDown" => Class::Throttled,
         "LimitExceededException" => Class::Quota,
+        "MalformedPolicyDocumentException" => Class::Policy,
         "KMSInternalException"
         | "DependencyTimeoutException"
         | "KeyUnavailableException"
@@ -228,6 +233,7 @@ mod tests {
             ("ThrottlingException", 400, Class::Throttled),
             ("ThrottlingException", 503, Class::Throttled),
             ("LimitExceededException", 400, Class::Quota),
+            ("MalformedPolicyDocumentException", 400, Class::Policy),
             ("KMSInternalException", 500, Class::Passing),
             ("DependencyTimeoutException", 503, Class::Passing),
             ("", 503, Class::Passing),

@@ -7,10 +7,12 @@
 use super::client::Client;
 use super::error::{Class, Fault};
 use super::label;
-use super::manage::WINDOW_DAYS;
+use super::manage::WINDOW;
+use super::scan::Found;
 use super::{AwsKmsBackend, Misconfigured, Settings};
 use crate::backend::{Backend, Listed};
 use crate::key::{Algorithm, KeySpec, MaterialId, PublicKey, RsaBits};
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 /// How long the search for our own keys may take.
@@ -64,22 +66,19 @@ impl AwsKmsBackend {
         let mut permissions = Vec::new();
         let mut add = |name, verdict| permissions.push(Permission { name, verdict });
         add("kms:ListKeys", verdict(client.is_there().await));
-        let scanned = shared.scan(Instant::now() + PATIENCE).await;
-        add(
-            "kms:ListResourceTags",
-            match (scanned, client.keys(None).await) {
-                (Ok(found), Ok(page)) if found.is_empty() && page.arns.is_empty() => {
-                    Verdict::NotTried("the account has no keys yet")
-                }
-                (Ok(_), _) => Verdict::Granted,
-                (Err(fault), _) if fault.op == "ListKeys" => {
-                    Verdict::NotTried("the keys cannot be listed")
-                }
-                (Err(fault), _) => verdict::<()>(Err(fault)),
+        add("kms:ListAliases", verdict(client.aliases(None).await));
+        let found = shared.scan(Instant::now() + PATIENCE).await.unwrap_or_default();
+        let tags = match (found.first(), client.keys(None).await) {
+            (Some(ours), _) => verdict(client.tags(&ours.arn).await),
+            (None, Ok(page)) => match page.items.first() {
+                Some(other) => verdict(client.tags(other).await),
+                None => Verdict::NotTried("the account has no keys yet"),
             },
-        );
-        let keys = self.list().await.unwrap_or_default();
-        let sample = keys.iter().find(|key| key.material.is_some());
+            (None, Err(_)) => Verdict::NotTried("the keys cannot be listed"),
+        };
+        add("kms:ListResourceTags", tags);
+        let keys = self.list(&HashSet::new()).await.unwrap_or_default();
+        let sample = found.iter().find(|key| key.label.material.is_some());
         let (describe, read, sign, alias) = match sample {
             Some(sample) => try_on(client, &shared.settings.instance, sample).await,
             None => {
@@ -103,8 +102,7 @@ impl AwsKmsBackend {
         add("kms:TagResource", Verdict::NotTried(makes));
         add("kms:DisableKey", Verdict::NotTried("it shows only when a key is revoked"));
         add("kms:ScheduleKeyDeletion", Verdict::NotTried("it shows only when a key is destroyed"));
-        let days = u64::from(WINDOW_DAYS.unsigned_abs());
-        Inspection { permissions, keys, deletion_window: Duration::from_secs(days * 86_400) }
+        Inspection { permissions, keys, deletion_window: WINDOW }
     }
 }
 
@@ -112,9 +110,9 @@ impl AwsKmsBackend {
 async fn try_on(
     client: &Client,
     instance: &str,
-    sample: &Listed,
+    sample: &Found,
 ) -> (Verdict, Verdict, Verdict, Verdict) {
-    let arn = sample.object.as_str();
+    let arn = sample.arn.as_str();
     let describe = verdict(client.describe(arn).await);
     let public = client.public_key(arn).await;
     let sign = match &public {
@@ -124,7 +122,7 @@ async fn try_on(
         },
         Err(_) => Verdict::NotTried("the public key cannot be read"),
     };
-    let alias = match sample.material {
+    let alias = match sample.label.material {
         Some(material) => {
             let alias = label::alias(instance, material);
             // Only one that is there: otherwise the trial would make it.

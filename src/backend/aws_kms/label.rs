@@ -2,7 +2,8 @@
 //!
 //! The tags are what recovery goes by, since a key can exist without its alias but not without its
 //! tags. The alias is unique in account and region, so of two who would complete one generation
-//! only one succeeds, and finding a key takes one call. Nothing is ever changed in KMS on a key
+//! only one succeeds; finding a key by it takes one call, and finding all of them one for every
+//! hundred. Nothing is ever changed in KMS on a key
 //! whose tags do not carry our instance's name and the material id that is meant.
 
 use super::settings::TAG_PREFIX;
@@ -48,9 +49,36 @@ pub(super) fn read(instance: &str, tags: &BTreeMap<String, String>) -> Option<La
     })
 }
 
+/// What begins every alias that is ours or another instance's.
+const ALIASES: &str = "alias/signkeep/";
+/// What begins the aliases of the keys that AWS itself keeps in an account.
+const ALIASES_OF_AWS: &str = "alias/aws/";
+
 /// The alias of a key.
 pub(super) fn alias(instance: &str, material: MaterialId) -> String {
-    format!("alias/signkeep/{instance}/{material}")
+    format!("{ALIASES}{instance}/{material}")
+}
+
+/// What an alias tells of its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Named {
+    /// It is one of ours, with this material id.
+    Ours(MaterialId),
+    /// It is AWS's or another instance's.
+    Others,
+}
+
+/// Whose key has this alias, if that is to be seen in it.
+pub(super) fn named(instance: &str, alias: &str) -> Option<Named> {
+    if alias.starts_with(ALIASES_OF_AWS) {
+        return Some(Named::Others);
+    }
+    let (other, material) = alias.strip_prefix(ALIASES)?.split_once('/')?;
+    match material.parse() {
+        Ok(material) if other == instance => Some(Named::Ours(material)),
+        Ok(_) => Some(Named::Others),
+        Err(_) => None,
+    }
 }
 
 #[cfg(test)]
@@ -66,5 +94,17 @@ mod tests {
         assert_eq!(read("prod-1", &tags), Some(label));
         assert_eq!(read("prod-2", &tags), None);
         assert_eq!(read("prod-1", &BTreeMap::new()), None);
+    }
+
+    #[test]
+    fn an_alias_tells_whose_key_it_is_or_nothing() {
+        let material = MaterialId::from_bytes([7; 16]);
+        let ours = alias("prod-1", material);
+        assert_eq!(named("prod-1", &ours), Some(Named::Ours(material)));
+        assert_eq!(named("prod-2", &ours), Some(Named::Others));
+        assert_eq!(named("prod-1", "alias/aws/s3"), Some(Named::Others));
+        for nothing in ["alias/signkeep/prod-1/x", "alias/signkeep/prod-1", "alias/theirs"] {
+            assert_eq!(named("prod-1", nothing), None, "{nothing}");
+        }
     }
 }

@@ -18,7 +18,8 @@ use std::time::{Duration, Instant};
 use tokio::time::sleep;
 
 /// How long KMS keeps a key that is to be deleted: the least that AWS allows.
-pub(super) const WINDOW_DAYS: i32 = 7;
+const WINDOW_DAYS: i32 = 7;
+pub(super) const WINDOW: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 /// The first pause before something is read back; it grows by half up to [`PAUSE_MAX`].
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
@@ -246,7 +247,6 @@ impl Shared {
 
     async fn schedule(&self, arn: &str, material: MaterialId, by: Instant) -> Result<(), Error> {
         if self.settled(arn, by).await? == Settled::Gone {
-            self.leaving(arn, material);
             return Ok(());
         }
         self.owned(arn, material, by).await?;
@@ -267,34 +267,50 @@ impl Shared {
             backend = %self.settings.name, key = arn, %material, days = WINDOW_DAYS,
             "KMS will delete the key; until then the deletion can be cancelled"
         );
-        self.leaving(arn, material);
         Ok(())
     }
 
-    /// Everything of ours that is not being deleted.
-    pub(super) async fn list(&self, by: Instant) -> Result<Vec<Listed>, Error> {
-        let mut listed = Vec::new();
+    /// Everything of ours that is not being deleted, as [`crate::backend::Backend::list`] has it.
+    pub(super) async fn list(
+        &self,
+        expected: &HashSet<MaterialId>,
+        by: Instant,
+    ) -> Result<Vec<Listed>, Error> {
         let mut found = self.scan(by).await?;
         let seen: HashSet<_> = found.iter().map(|found| found.arn.clone()).collect();
         let young = self.memory.made_within(self.settings.absence, Instant::now());
         for (material, arn) in young.into_iter().filter(|(_, arn)| !seen.contains(arn)) {
             // KMS lists a new key late; that it is there is known.
-            if let Some(label) = self.label(&arn, by).await? {
-                debug_assert_eq!(label.material, Some(material));
-                found.push(Found { arn, label });
-            }
+            let label = Label { material: Some(material), key_set: None };
+            found.push(Found { arn, label });
         }
-        for found in found {
-            if self.settled(&found.arn, by).await? == Settled::Gone {
-                continue;
+        let (mut listed, mut relied_on) = (Vec::new(), Vec::new());
+        for Found { arn, mut label } in found {
+            let wanted = label.material.filter(|material| expected.contains(material));
+            relied_on.extend(wanted.map(|material| (material, arn.clone())));
+            if wanted.is_none_or(|material| self.watch.is_astray(material)) {
+                label = match self.looked_at(&arn, by).await? {
+                    Some(label) => label,
+                    None => continue,
+                };
             }
-            listed.push(Listed {
-                material: found.label.material,
-                object: ObjectRef::new(found.arn),
-                key_set: found.label.key_set,
-            });
+            let Label { material, key_set } = label;
+            listed.push(Listed { material, object: ObjectRef::new(arn), key_set });
         }
+        self.watch.rely_on(relied_on.into_iter());
         Ok(listed)
+    }
+
+    /// What the tags of a key say; none if it is not ours after all, or is being deleted.
+    async fn looked_at(&self, arn: &str, by: Instant) -> Result<Option<Label>, Fault> {
+        let label = match self.label(arn, &self.searches, by).await {
+            Ok(Some(label)) => label,
+            Ok(None) => return Ok(None),
+            Err(fault) if fault.class == Class::NotFound => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
+        let stays = self.seen(arn, by).await?.is_some_and(|found| found.state != State::Leaving);
+        Ok(stays.then_some(label))
     }
 
     /// DescribeKey.
@@ -358,7 +374,7 @@ impl Shared {
 
     /// Refuses to go on with a key that does not carry our instance's name and the id that is meant.
     async fn owned(&self, arn: &str, material: MaterialId, by: Instant) -> Result<(), Error> {
-        let label = self.label(arn, by).await?;
+        let label = self.label(arn, &self.questions, by).await?;
         if label.is_some_and(|label| label.material == Some(material)) {
             return Ok(());
         }
@@ -399,6 +415,14 @@ fn refused_birth(fault: Fault, spec: KeySpec) -> Error {
         Class::Unsupported => unsupported(&fault, spec),
         // KMS names the parameter that it does not know.
         Class::Wrong if names_spec(&fault.words) => unsupported(&fault, spec),
+        Class::Policy => {
+            let message = format!(
+                "KMS refuses the key policy; correct the file that key_policy_file names and start again: {}",
+                fault.words
+            );
+            tracing::error!(message);
+            Error { message, ..Error::from(fault) }
+        }
         Class::Quota => {
             tracing::error!(error = %fault.words, "the account may have no more keys; ask AWS for more");
             Error::from(fault)

@@ -141,18 +141,6 @@ impl<K: Clone + Eq + Hash, V> Bounded<K, V> {
             self.entries.remove(&oldest);
         }
     }
-
-    /// The entry that was put in first is looked at last from now on.
-    pub(super) fn rotate(&mut self) -> Option<&K> {
-        self.order.rotate_left(usize::from(!self.order.is_empty()));
-        self.order.back()
-    }
-
-    pub(super) fn remove(&mut self, key: &K) {
-        if self.entries.remove(key).is_some() {
-            self.order.retain(|other| other != key);
-        }
-    }
 }
 
 /// Locks, also what a panic has left locked: every entry is whole by itself.
@@ -172,9 +160,6 @@ mod tests {
         }
         assert_eq!(map.get(&0), None);
         assert_eq!(map.get(&ENTRIES_MAX), Some(&()));
-        assert_eq!(map.rotate(), Some(&1));
-        map.remove(&1);
-        assert_eq!(map.rotate(), Some(&2));
     }
 
     #[test]

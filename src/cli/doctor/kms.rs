@@ -7,6 +7,7 @@ use crate::backend::Listed;
 use crate::backend::aws_kms::{AwsKmsBackend, Inspection, Permission, Verdict};
 use crate::config::{AwsKms, Config, words};
 use crate::key::BackendName;
+use crate::keyring::destroyed;
 use crate::store::Store;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -88,7 +89,7 @@ fn permissions(name: &BackendName, inspection: &Inspection, findings: &mut Findi
     }
 }
 
-/// Keys of ours that the store does not know: made and lost, or saved from their deletion.
+/// Keys of ours that the store does not know, or knows to be destroyed.
 async fn keys(
     name: &BackendName,
     listed: &[Listed],
@@ -106,19 +107,29 @@ async fn keys(
     let keys = image.key_sets.iter().flat_map(|set| &set.keys).map(|key| key.material);
     let others = image.reserved.iter().chain(&image.abandoned).map(|other| other.material);
     let known: HashSet<_> = keys.chain(others).collect();
-    let strange: Vec<_> = listed
-        .iter()
-        .filter(|key| key.material.is_none_or(|material| !known.contains(&material)))
-        .map(|key| key.object.as_str())
-        .collect();
-    if strange.is_empty() {
+    let (mut strange, mut revived) = (Vec::new(), Vec::new());
+    let unknown = |key: &&Listed| key.material.is_none_or(|material| !known.contains(&material));
+    for key in listed.iter().filter(unknown) {
+        match destroyed(store.as_ref(), name, key).await {
+            Ok(Some(_)) => revived.push(key.object.as_str()),
+            _ => strange.push(key.object.as_str()),
+        }
+    }
+    if !revived.is_empty() {
+        findings.add(Finding::warning(
+            about.clone(),
+            format!("somebody has cancelled the deletion of {}, which were destroyed", revived.join(", ")),
+            "find out who did that and why; the service schedules their deletion again when it starts, and hourly",
+        ));
+    }
+    if !strange.is_empty() {
+        findings.add(Finding::warning(
+            about,
+            format!("the store does not know {}", strange.join(", ")),
+            "if another store uses the same instance, give each its own; schedule the deletion of what nobody needs",
+        ));
+    } else if revived.is_empty() {
         let what = format!("{} of this instance, and the store knows them all", listed.len());
         findings.add(Finding::ok(about, what));
-        return;
     }
-    findings.add(Finding::warning(
-        about,
-        format!("the store does not know {}", strange.join(", ")),
-        "if somebody has cancelled a deletion, ask them; if another store uses the same instance, give each its own; schedule the deletion of what nobody needs",
-    ));
 }

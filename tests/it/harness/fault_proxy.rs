@@ -171,7 +171,7 @@ impl FaultProxy {
         self.state.habits.lock().unwrap().youth = youth;
     }
 
-    /// Lists come in pages of this size.
+    /// Lists come in pages of at most this size, and no larger than was asked for.
     pub(crate) fn pages(&self, size: usize) {
         self.state.habits.lock().unwrap().page = Some(size);
     }

@@ -9,9 +9,10 @@ use signkeep::key::{
     Algorithm, BackendName, Key, KeySet, KeySetId, KeySpec, Kid, MaterialId, Reservation, StateName,
 };
 use signkeep::store::{Answer, Change, Error, Image, Kind, RequestKey, Store};
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// Whether the act at which the process dies is still carried out.
@@ -246,8 +247,12 @@ impl Backend for FusedBackend {
         self.1.act(self.0.destroy(material, object)).await
     }
 
-    async fn list(&self) -> Result<Vec<Listed>, backend::Error> {
-        self.1.act(self.0.list()).await
+    async fn list(&self, expected: &HashSet<MaterialId>) -> Result<Vec<Listed>, backend::Error> {
+        self.1.act(self.0.list(expected)).await
+    }
+
+    fn deletion_window(&self) -> Duration {
+        self.0.deletion_window()
     }
 
     async fn probe(&self) -> Result<(), backend::Error> {

@@ -6,7 +6,7 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use signkeep::backend::{Backend, Error, Input, KeyRef, Kind, Listed, Material, ObjectRef, Order};
 use signkeep::key::{Algorithm, BackendName, Curve, KeySpec, MaterialId, PublicKey};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -170,7 +170,11 @@ impl Backend for Memory {
         Ok(())
     }
 
-    async fn list(&self) -> Result<Vec<Listed>, Error> {
+    fn deletion_window(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    async fn list(&self, _: &HashSet<MaterialId>) -> Result<Vec<Listed>, Error> {
         self.reached("list")?;
         let held = self.held.lock().unwrap();
         let listed = held.iter().map(|(id, pair)| Listed {

@@ -8,6 +8,7 @@ use cryptoki::mechanism::Mechanism;
 use cryptoki::object::{Attribute, ObjectClass};
 use signkeep::backend::{Backend, Kind};
 use signkeep::key::Algorithm;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 #[test]
@@ -96,7 +97,7 @@ fn a_key_is_whole_or_gone_when_someone_logs_the_process_out() {
                 assert_eq!(raw_find(&session, ObjectClass::PUBLIC_KEY, 1).len(), 1);
 
                 log_out();
-                assert_eq!(backend.list().await.unwrap().len(), 2);
+                assert_eq!(backend.list(&HashSet::new()).await.unwrap().len(), 2);
                 log_out();
                 signs(&backend, &keys[0]).await.unwrap();
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 use tokio::runtime::{Builder, Runtime};
 
 /// The verbs that make keys or end them.
-const VERBS: [Verb; 4] = [Verb::Create, Verb::Rotate, Verb::RevokeCurrent, Verb::ReplaceBoth];
+const VERBS: [Verb; 7] = Verb::ALL;
 
 /// When the process dies.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +38,7 @@ enum End {
 }
 
 /// Minutes become moments.
-fn brisk(account: &Account) -> Settings {
+pub(super) fn brisk(account: &Account) -> Settings {
     Settings {
         patience: Duration::from_secs(5),
         absence: Duration::from_millis(300),

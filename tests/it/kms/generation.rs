@@ -11,6 +11,7 @@ use serde_json::json;
 use signkeep::backend::aws_kms::Settings;
 use signkeep::backend::{Backend, Kind};
 use signkeep::key::Algorithm;
+use std::collections::HashSet;
 use std::time::Duration;
 
 /// Minutes become moments.
@@ -162,7 +163,7 @@ async fn keys_of_others_are_not_listed_and_not_touched() {
     let order = json!({ "KeySpec": "ECC_NIST_P256", "KeyUsage": "SIGN_VERIFY" });
     account.call("CreateKey", order).await;
     let ours = open(brisk(&account)).await;
-    assert_eq!(ours.list().await.unwrap(), []);
+    assert_eq!(ours.list(&HashSet::new()).await.unwrap(), []);
     eventually("absence is certain", Duration::from_secs(20), async || {
         ours.destroy(material(1), None).await.ok()
     })

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use signkeep::backend::aws_kms::{Settings, StaticCredentials};
 use signkeep::backend::{Backend, Error, KeyRef, Kind};
 use signkeep::key::Algorithm;
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -76,7 +76,7 @@ fn as_user(account: &Account, user: &User) -> Settings {
 async fn everything(backend: &dyn Backend, key: &Arc<KeyRef>) -> Vec<Error> {
     let mut failed = Vec::new();
     let mut note = |outcome: Result<(), Error>| failed.extend(outcome.err());
-    note(backend.list().await.map(drop));
+    note(backend.list(&HashSet::new()).await.map(drop));
     note(backend.find(key.material, EC).await.map(drop));
     note(backend.sign(key, message(), soon()).await.map(drop));
     match backend.generate(&order(2, EC)).await {

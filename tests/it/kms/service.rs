@@ -2,11 +2,13 @@
 //! in calls.
 
 use crate::harness::eventually;
+use crate::harness::http;
 use crate::harness::kms::{INSTANCE, on_kms};
 use crate::harness::ministack::Account;
 use crate::harness::service::Service;
 use crate::harness::verifiers;
 use crate::stories::reflection::{Client, drives_the_life_of_a_key};
+use serde_json::Value;
 use signkeep::grpc::proto::Policy;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -83,13 +85,35 @@ async fn a_start_with_a_hundred_keys_costs_a_few_calls() {
     account.proxy.forget();
     service.start().await;
     service.key_set("set-49").sign_message(b"hello").await.unwrap();
+    eventually("the keys have been looked through", Duration::from_secs(60), async || {
+        (metric(&service, "signkeep_surveys_total").await == "1").then_some(())
+    })
+    .await;
     let mut calls = BTreeMap::<String, usize>::new();
     for op in account.proxy.ops() {
         *calls.entry(op).or_default() += 1;
     }
     println!("KMS calls of a start with 100 keys and one signature: {calls:?}");
     assert_eq!(calls.get("Sign"), Some(&1));
-    assert!(calls.values().sum::<usize>() <= 10, "{calls:?}");
+    assert_eq!(calls.get("ListAliases"), Some(&1), "{calls:?}");
+    assert_eq!(calls.get("ListResourceTags"), None, "{calls:?}");
+    // A probe or two, the list of the keys, and one key that is looked at.
+    assert!(calls.values().sum::<usize>() <= 8, "{calls:?}");
+    assert_eq!(metric(&service, "signkeep_unexplained_objects").await, "0");
+    assert_eq!(metric(&service, "signkeep_absent_keys").await, "0");
+    assert_eq!(metric(&service, "signkeep_circuit_open{backend=\"kms\"}").await, "0");
+    assert_eq!(metric(&service, "signkeep_request_rate_limit{backend=\"kms\"}").await, "300.0");
+}
+
+/// What the metrics listener says of one series.
+async fn metric(service: &Service, series: &str) -> String {
+    let file = std::fs::read_to_string(service.path("addresses.json")).unwrap();
+    let addresses: Value = serde_json::from_str(&file).unwrap();
+    let address = addresses["metrics"][0].as_str().unwrap();
+    let told = http::get(address, "/metrics").await.unwrap();
+    let text = String::from_utf8(told.body.to_vec()).unwrap();
+    let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("no {series} in {text}")).to_owned()
 }
 
 #[tokio::test]

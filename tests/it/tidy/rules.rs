@@ -98,7 +98,7 @@ const LIBRARIES: [(&str, &[&str]); 10] = [
     ("cryptoki", &["src/backend/pkcs11"]),
     ("aws_sdk", &["src/backend/aws_kms"]),
     ("aws_config", &["src/backend/aws_kms"]),
-    ("aws_lc_rs", &["src/backend/aws_kms", "src/jose"]),
+    ("aws_lc_rs", &["src/jose"]),
     ("aws_smithy", &["src/backend/aws_kms"]),
     ("sqlx", &["src/store"]),
     ("tonic", &["src/grpc", "src/app", "src/cli"]),
