@@ -2,6 +2,7 @@
 //! as KMS does.
 
 mod crashes;
+mod docs;
 mod endings;
 mod generation;
 mod outage;

@@ -6,6 +6,6 @@ mod crashes;
 mod lifecycle;
 mod public_keys;
 mod races;
-mod readme;
+pub(crate) mod readme;
 pub(crate) mod reflection;
 mod restarts;

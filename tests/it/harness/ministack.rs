@@ -189,9 +189,14 @@ impl Account {
     }
 }
 
+/// The environment that ministack is installed in.
+pub(crate) fn installed() -> PathBuf {
+    test_tools().join("ministack")
+}
+
 /// The Python that has ministack.
 fn python() -> PathBuf {
-    let python = test_tools().join("ministack/bin/python3");
+    let python = installed().join("bin/python3");
     assert!(python.exists(), "{} is missing; ./tests/run makes it", python.display());
     python
 }

@@ -44,14 +44,15 @@ async fn the_commands_of_the_readme_work_as_pasted() {
     service.is_unharmed();
 }
 
-/// The insides of the blocks that are marked `sh`. Those that install something are marked
-/// `shell`.
-fn blocks(markdown: &str) -> Vec<String> {
+/// The insides of the blocks that are marked `sh`, as deep as they stand in a list. Those that
+/// install something, or work in one place alone, are marked `shell`.
+pub(crate) fn blocks(markdown: &str) -> Vec<String> {
     let mut blocks = Vec::new();
     let mut lines = markdown.lines();
     while let Some(line) = lines.next() {
-        if line == "```sh" {
-            let block: Vec<&str> = lines.by_ref().take_while(|line| *line != "```").collect();
+        if let Some(indent) = line.strip_suffix("```sh").filter(|indent| indent.trim().is_empty()) {
+            let block = lines.by_ref().map(|line| line.strip_prefix(indent).unwrap_or(line));
+            let block: Vec<&str> = block.take_while(|line| *line != "```").collect();
             blocks.push(block.join("\n"));
         }
     }
@@ -59,7 +60,7 @@ fn blocks(markdown: &str) -> Vec<String> {
 }
 
 /// Where there is no grpcurl, the Python reflection client under its name.
-fn stand_in() -> String {
+pub(crate) fn stand_in() -> String {
     if find("grpcurl").is_some() {
         return String::new();
     }
@@ -68,7 +69,7 @@ fn stand_in() -> String {
 }
 
 /// The PATH with the tools of `tests/run` before everything else.
-fn path() -> OsString {
+pub(crate) fn path() -> OsString {
     let tools = [python(), find("grpcurl").unwrap_or_default()];
     let tools = tools.iter().filter_map(|tool| tool.parent()).map(Path::to_owned);
     let before = env::var_os("PATH").unwrap_or_default();
@@ -79,4 +80,6 @@ fn path() -> OsString {
 fn only_blocks_marked_sh_are_run() {
     let markdown = "```shell\nno\n```\n\n```sh\nyes\nand this\n```\n```\nno\n```\n";
     assert_eq!(blocks(markdown), ["yes\nand this"]);
+    let in_a_list = "1. One:\n\n   ```sh\n   yes\n     deeper\n\n   ```\n";
+    assert_eq!(blocks(in_a_list), ["yes\n  deeper\n"]);
 }
