@@ -139,7 +139,7 @@ impl Backend for AwsKmsBackend {
     }
 
     async fn disable(&self, key: &KeyRef) -> Result<(), Error> {
-        self.shared.memory.ends(key.material, memory::Fate::Disabled);
+        self.shared.memory.ends(key.material, memory::Fate::Disabled, Instant::now());
         let (_inside, by) = self.turn().await?;
         self.shared.disable(key, by).await
     }

@@ -3,6 +3,8 @@
 
 use crate::harness::fuse::{Fuse, Moment};
 use crate::harness::ring::{Life, World, verifies};
+#[cfg(feature = "aws-kms")]
+use signkeep::key::Service;
 use signkeep::key::{Emergency, StateName};
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -17,6 +19,10 @@ pub(crate) enum Verb {
     RevokeCurrent,
     ReplaceBoth,
     RollBack,
+    /// Of a key set whose keys are all revoked. Nothing is left that could sign, so this one is
+    /// not in [`Verb::ALL`].
+    #[cfg(feature = "aws-kms")]
+    Delete,
 }
 
 impl Verb {
@@ -38,6 +44,13 @@ impl Verb {
         if matches!(self, Self::RevokePrevious | Self::RollBack) {
             life.rotate().await.unwrap();
         }
+        #[cfg(feature = "aws-kms")]
+        if matches!(self, Self::Delete) {
+            life.serve(Service::Disabled).await.unwrap();
+            for kid in [life.next(), life.current()] {
+                life.revoke(kid, Emergency::Promote).await.unwrap();
+            }
+        }
     }
 
     /// The change, and what the rotator has to do after it.
@@ -53,6 +66,8 @@ impl Verb {
             Self::RevokeCurrent => drop(life.revoke(life.current(), Emergency::Promote).await),
             Self::ReplaceBoth => drop(life.revoke(life.current(), Emergency::ReplaceNext).await),
             Self::RollBack => drop(life.roll_back().await),
+            #[cfg(feature = "aws-kms")]
+            Self::Delete => drop(life.serve(Service::Deleted).await),
         }
         life.ring.tick().await;
     }

@@ -177,7 +177,7 @@ impl Shared {
 
     /// Stops a key from signing, and sees to it that KMS has seen it.
     pub(super) async fn disable(&self, key: &KeyRef, by: Instant) -> Result<(), Error> {
-        self.memory.ends(key.material, Fate::Disabled);
+        self.memory.ends(key.material, Fate::Disabled, Instant::now());
         let arn = key.object.as_str();
         if self.settled(arn, by).await? != Settled::Signs {
             return Ok(());
@@ -213,17 +213,17 @@ impl Shared {
         object: Option<&ObjectRef>,
         by: Instant,
     ) -> Result<(), Error> {
-        self.memory.ends(material, Fate::Disabled);
+        self.memory.ends(material, Fate::Disabled, Instant::now());
         if let Some(object) = object {
             self.schedule(object.as_str(), material, by).await?;
-            self.memory.ends(material, Fate::Destroyed);
+            self.memory.ends(material, Fate::Destroyed, Instant::now());
             return Ok(());
         }
         match self.memory.birth(material) {
             Some(Birth::Not) => return Ok(()),
             Some(Birth::Made(arn)) => {
                 self.schedule(&arn, material, by).await?;
-                self.memory.ends(material, Fate::Destroyed);
+                self.memory.ends(material, Fate::Destroyed, Instant::now());
                 return Ok(());
             }
             Some(Birth::Perhaps) | None => {}
@@ -241,7 +241,7 @@ impl Shared {
         for arn in &arns {
             self.schedule(arn, material, by).await?;
         }
-        self.memory.ends(material, Fate::Destroyed);
+        self.memory.ends(material, Fate::Destroyed, Instant::now());
         Ok(())
     }
 
@@ -309,6 +309,12 @@ impl Shared {
             Err(fault) if fault.class == Class::NotFound => return Ok(None),
             Err(fault) => return Err(fault),
         };
+        // KMS may show late that a deletion is scheduled: that we have scheduled it is known.
+        let (absence, now) = (self.settings.absence, Instant::now());
+        let just_ended = |material| self.memory.is_just_destroyed(material, absence, now);
+        if label.material.is_some_and(just_ended) {
+            return Ok(None);
+        }
         let stays = self.seen(arn, by).await?.is_some_and(|found| found.state != State::Leaving);
         Ok(stays.then_some(label))
     }

@@ -37,7 +37,7 @@ pub(super) enum Fate {
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     births: Mutex<Bounded<MaterialId, (Birth, Instant)>>,
-    fates: Mutex<Bounded<MaterialId, Fate>>,
+    fates: Mutex<Bounded<MaterialId, (Fate, Instant)>>,
     sought: Mutex<Bounded<MaterialId, Instant>>,
     refused: Mutex<Bounded<KeySpec, String>>,
 }
@@ -90,11 +90,25 @@ impl Memory {
     }
 
     /// The key must not sign any more. What is destroyed stays so.
-    pub(super) fn ends(&self, material: MaterialId, fate: Fate) {
+    pub(super) fn ends(&self, material: MaterialId, fate: Fate, now: Instant) {
         let mut fates = lock(&self.fates);
-        if fates.get(&material) != Some(&Fate::Destroyed) {
-            fates.insert(material, fate);
+        let is_destroyed = fates.get(&material).is_some_and(|(fate, _)| *fate == Fate::Destroyed);
+        if fate == Fate::Destroyed || !is_destroyed {
+            fates.insert(material, (fate, now));
         }
+    }
+
+    /// Whether its deletion was scheduled here less than `span` ago.
+    pub(super) fn is_just_destroyed(
+        &self,
+        material: MaterialId,
+        span: Duration,
+        now: Instant,
+    ) -> bool {
+        let fates = lock(&self.fates);
+        fates.get(&material).is_some_and(|(fate, at)| {
+            *fate == Fate::Destroyed && now.saturating_duration_since(*at) < span
+        })
     }
 
     /// KMS makes no keys of that kind here, in words.
@@ -109,7 +123,7 @@ impl Memory {
 
     /// Why a key must not sign; none if it may.
     pub(super) fn fate(&self, material: MaterialId) -> Option<Fate> {
-        lock(&self.fates).get(&material).copied()
+        lock(&self.fates).get(&material).map(|(fate, _)| *fate)
     }
 }
 
@@ -165,9 +179,14 @@ mod tests {
     #[test]
     fn what_is_destroyed_stays_destroyed() {
         let (memory, key) = (Memory::default(), MaterialId::from_bytes([1; 16]));
-        memory.ends(key, Fate::Destroyed);
-        memory.ends(key, Fate::Disabled);
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        memory.ends(key, Fate::Destroyed, now);
+        memory.ends(key, Fate::Disabled, now);
         assert_eq!(memory.fate(key), Some(Fate::Destroyed));
+        assert!(memory.is_just_destroyed(key, second, now));
+        assert!(!memory.is_just_destroyed(key, second, now + second));
+        memory.ends(key, Fate::Destroyed, now + second);
+        assert!(memory.is_just_destroyed(key, second, now + second));
     }
 
     #[test]

@@ -6,6 +6,8 @@ use super::memory::{Memory, soon};
 use jiff::Timestamp;
 use signkeep::backend::{Backend, Input};
 use signkeep::clock::{Clock, FrozenClock};
+#[cfg(feature = "aws-kms")]
+use signkeep::key::Service;
 use signkeep::key::{
     Algorithm, Approval, Emergency, KeySet, KeySetId, Kid, Policy, PublicKey, PublicationLimits,
 };
@@ -163,6 +165,13 @@ impl Life {
 
     pub(crate) async fn revoke(&self, kid: Kid, emergency: Emergency) -> Result<Changed, Error> {
         self.ring.revoke(context(None), self.revocation(kid, emergency)).await
+    }
+
+    /// Enables, disables or deletes the key set.
+    #[cfg(feature = "aws-kms")]
+    pub(crate) async fn serve(&self, service: Service) -> Result<Changed, Error> {
+        let (id, reason) = (self.id.clone(), "a test".to_owned());
+        self.ring.set_service(context(None), id, service, reason).await
     }
 
     pub(crate) async fn roll_back(&self) -> Result<Changed, Error> {

@@ -49,7 +49,7 @@ impl Chapter {
             commands = commands.replace(usual, &free.to_string());
         }
         let script = format!(
-            "exec 2>&1; set -e; trap 'kill $(jobs -p); wait' EXIT\n{}\n{commands}\necho nothing is left",
+            "exec 2>&1; set -e; trap 'kill $(jobs -p) && wait' EXIT\n{}\n{commands}\necho nothing is left",
             stand_in()
         );
         let mut shell = Command::new("bash");

@@ -31,8 +31,14 @@ async fn the_one(account: &Account, state: &str) -> String {
     .await
 }
 
-async fn tick_until_deleted(life: &Life, account: &Account) -> String {
+/// Lets hours pass until the deletion of a key is scheduled.
+async fn tick_until_deleted(
+    world: &World<AwsKmsBackend>,
+    life: &Life,
+    account: &Account,
+) -> String {
     eventually("its deletion is scheduled", Duration::from_secs(30), async || {
+        world.clock.advance(HOUR);
         life.ring.tick().await;
         account.keys_in("PendingDeletion").await.pop()
     })
@@ -42,22 +48,19 @@ async fn tick_until_deleted(life: &Life, account: &Account) -> String {
 #[tokio::test]
 async fn a_deletion_that_is_cancelled_is_scheduled_again_within_the_hour_and_after_a_restart() {
     let account = Account::fresh().await;
-    let world = World::on(Arc::new(open(brisk(&account)).await)).await;
+    let mut world = World::on(Arc::new(open(brisk(&account)).await)).await;
     let mut life = world.life().await;
     life.create().await.unwrap();
     life.revoke(life.current(), Emergency::Promote).await.unwrap();
-    let id = tick_until_deleted(&life, &account).await;
-    let mut world: World<AwsKmsBackend> = world;
+    let id = tick_until_deleted(&world, &life, &account).await;
     for restart in [false, true] {
         save(&account, &id).await;
         account.proxy.forget();
         if restart {
             world = world.with(Arc::new(open(brisk(&account)).await));
             life = world.life().await;
-        } else {
-            world.clock.advance(HOUR);
         }
-        assert_eq!(tick_until_deleted(&life, &account).await, id, "restart: {restart}");
+        assert_eq!(tick_until_deleted(&world, &life, &account).await, id, "restart: {restart}");
         let ends = account.proxy.ops().into_iter().filter(|op| op.ends_with("Deletion"));
         assert_eq!(ends.count(), 1, "{:?}", account.proxy.ops());
         assert_eq!(account.proxy.count("DisableKey"), 1, "disabled first: {restart}");
