@@ -131,7 +131,8 @@ impl Habits {
             let name = ["KeyId", "AliasName"].iter().find_map(|field| item[field].as_str());
             !name.is_some_and(|name| self.is_young(name))
         });
-        let wanted = asked["Limit"].as_u64().map_or(usual_page(list), |limit| limit as usize);
+        let limit = asked["Limit"].as_u64().and_then(|limit| usize::try_from(limit).ok());
+        let wanted = limit.unwrap_or_else(|| usual_page(list));
         let size = self.page.map_or(wanted, |most| most.min(wanted));
         let from: usize = asked["Marker"].as_str().map_or(0, |marker| marker.parse().unwrap());
         let rest = items.len().saturating_sub(from + size);
