@@ -10,14 +10,16 @@
 //! A KMS that cannot be reached, or that does not let us in, is no reason not to start. Only a
 //! setting that can never work is an error from [`AwsKmsBackend::open`].
 
+mod birth;
 mod breaker;
 mod calls;
 mod client;
+mod end;
 mod error;
+mod find;
 mod gate;
 mod inspect;
 mod label;
-mod manage;
 mod memory;
 mod pace;
 mod scan;
@@ -27,7 +29,7 @@ mod spec;
 mod verify;
 mod watch;
 
-pub use inspect::{Inspection, Permission, Verdict};
+pub use inspect::{Permission, Verdict};
 pub use settings::{Misconfigured, Settings, StaticCredentials, check_instance};
 
 use self::calls::Shared;
@@ -155,7 +157,7 @@ impl Backend for AwsKmsBackend {
     }
 
     fn deletion_window(&self) -> Duration {
-        manage::WINDOW
+        end::WINDOW
     }
 
     async fn probe(&self) -> Result<(), Error> {

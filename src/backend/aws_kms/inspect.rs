@@ -4,30 +4,16 @@
 //! that exists already, which fails after it has been allowed; that a key may be made, disabled or
 //! deleted shows only when it is done, and is reported as not tried.
 
+use super::AwsKmsBackend;
 use super::client::Client;
 use super::error::{Class, Fault};
 use super::label;
-use super::manage::WINDOW;
 use super::scan::Found;
-use super::{AwsKmsBackend, Misconfigured, Settings};
-use crate::backend::{Backend, Listed};
 use crate::key::{Algorithm, KeySpec, MaterialId, PublicKey, RsaBits};
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-/// How long the search for our own keys may take.
+/// How long the search for a key of ours may take.
 const PATIENCE: Duration = Duration::from_secs(25);
-
-/// What was found out.
-#[derive(Debug)]
-pub struct Inspection {
-    /// Each permission that the service needs.
-    pub permissions: Vec<Permission>,
-    /// Our keys that are not being deleted, if they could be listed.
-    pub keys: Vec<Listed>,
-    /// The shortest time for which KMS keeps a key that is to be deleted.
-    pub deletion_window: Duration,
-}
 
 /// A permission of IAM and of key policies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,14 +39,7 @@ pub enum Verdict {
 
 impl AwsKmsBackend {
     /// Tries each permission that can be tried without changing anything.
-    pub async fn inspect(settings: Settings) -> Result<Inspection, Misconfigured> {
-        let backend = Self::open(settings).await?;
-        let inspection = backend.look().await;
-        backend.stop().await;
-        Ok(inspection)
-    }
-
-    async fn look(&self) -> Inspection {
+    pub async fn inspect(&self) -> Vec<Permission> {
         let shared = &self.shared;
         let client = &shared.client;
         let mut permissions = Vec::new();
@@ -77,7 +56,6 @@ impl AwsKmsBackend {
             (None, Err(_)) => Verdict::NotTried("the keys cannot be listed"),
         };
         add("kms:ListResourceTags", tags);
-        let keys = self.list(&HashSet::new()).await.unwrap_or_default();
         let sample = found.iter().find(|key| key.label.material.is_some());
         let (describe, read, sign, alias) = match sample {
             Some(sample) => try_on(client, &shared.settings.instance, sample).await,
@@ -102,7 +80,7 @@ impl AwsKmsBackend {
         add("kms:TagResource", Verdict::NotTried(makes));
         add("kms:DisableKey", Verdict::NotTried("it shows only when a key is revoked"));
         add("kms:ScheduleKeyDeletion", Verdict::NotTried("it shows only when a key is destroyed"));
-        Inspection { permissions, keys, deletion_window: WINDOW }
+        permissions
     }
 }
 

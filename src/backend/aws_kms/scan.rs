@@ -7,7 +7,7 @@
 //! whose alias was never made or was taken away.
 //!
 //! An alias is enough to say that a key is there. It is not enough to change one: what is disabled
-//! or deleted has shown its tags first (see [`super::manage`]).
+//! or deleted has shown its tags first (see [`super::end`]).
 //!
 //! What a key's tags say is kept, for tags do not change; that a key is not ours is believed for a
 //! while only until it has been confirmed, since a key just made may show its tags late. A scan

@@ -3,10 +3,10 @@
 
 use super::finding::{Finding, Findings};
 use crate::app::aws_kms_settings;
-use crate::backend::Listed;
-use crate::backend::aws_kms::{AwsKmsBackend, Inspection, Permission, Verdict};
+use crate::backend::aws_kms::{AwsKmsBackend, Permission, Verdict};
+use crate::backend::{Backend, Listed};
 use crate::config::{AwsKms, Config, words};
-use crate::key::BackendName;
+use crate::key::{BackendName, KeySet};
 use crate::keyring::destroyed;
 use crate::store::Store;
 use std::collections::HashSet;
@@ -32,41 +32,49 @@ pub(super) async fn backend(
             return;
         }
     };
-    let inspected = tokio::time::timeout(PATIENCE, AwsKmsBackend::inspect(settings)).await;
-    let inspection = match inspected {
-        Ok(Ok(inspection)) => inspection,
-        Ok(Err(error)) => {
+    let opened = match AwsKmsBackend::open(settings).await {
+        Ok(opened) => opened,
+        Err(error) => {
             let mend = "correct the setting that it names";
             findings.add(Finding::wrong(about("settings"), error.to_string(), mend));
             return;
         }
-        Err(_late) => {
-            let mend = "look at the network between here and KMS, and at its status page";
-            findings.add(Finding::wrong(about("KMS"), "it does not answer in time", mend));
-            return;
-        }
     };
-    permissions(name, &inspection, findings);
+    let looking = look(&opened, (name, config, store), findings);
+    if tokio::time::timeout(PATIENCE, looking).await.is_err() {
+        let mend = "look at the network between here and KMS, and at its status page";
+        findings.add(Finding::wrong(about("KMS"), "it does not answer in time", mend));
+    }
+    opened.stop().await;
+}
+
+async fn look(
+    opened: &AwsKmsBackend,
+    (name, config, store): (&BackendName, &Config, Option<&Arc<dyn Store>>),
+    findings: &mut Findings,
+) {
+    permissions(name, &opened.inspect().await, findings);
+    let window = opened.deletion_window();
     for (id, seed) in &config.key_sets {
-        if seed.backend == *name && seed.policy.destroy_after < inspection.deletion_window {
+        if seed.backend == *name && seed.policy.destroy_after < window {
             let what = format!(
                 "destroy_after of key set {id} is {}, and KMS deletes no key sooner than {} after it was asked to",
                 words(seed.policy.destroy_after),
-                words(inspection.deletion_window),
+                words(window),
             );
             let mend = "nothing, if that is meant: the key is disabled at once";
-            findings.add(Finding::warning(about("deletion"), what, mend));
+            findings.add(Finding::warning(format!("backend {name}, deletion"), what, mend));
         }
     }
     if let Some(store) = store {
-        keys(name, &inspection.keys, store, findings).await;
+        keys(name, opened, store, findings).await;
     }
 }
 
-fn permissions(name: &BackendName, inspection: &Inspection, findings: &mut Findings) {
+fn permissions(name: &BackendName, tried: &[Permission], findings: &mut Findings) {
     let about = |what: &str| format!("backend {name}, {what}");
     let (mut granted, mut not_tried) = (Vec::new(), Vec::new());
-    for Permission { name: permission, verdict } in &inspection.permissions {
+    for Permission { name: permission, verdict } in tried {
         match verdict {
             Verdict::Granted => granted.push(*permission),
             Verdict::NotTried(why) => not_tried.push(format!("{permission} ({why})")),
@@ -92,7 +100,7 @@ fn permissions(name: &BackendName, inspection: &Inspection, findings: &mut Findi
 /// Keys of ours that the store does not know, or knows to be destroyed.
 async fn keys(
     name: &BackendName,
-    listed: &[Listed],
+    opened: &AwsKmsBackend,
     store: &Arc<dyn Store>,
     findings: &mut Findings,
 ) {
@@ -101,6 +109,16 @@ async fn keys(
         Ok(image) => image,
         Err(error) => {
             findings.add(Finding::wrong(about, error.to_string(), "mend the store"));
+            return;
+        }
+    };
+    let published = image.key_sets.iter().flat_map(KeySet::published);
+    let expected = published.map(|key| key.material).collect();
+    let listed = match opened.list(&expected).await {
+        Ok(listed) => listed,
+        Err(error) => {
+            let mend = "grant what is missing, or try again when KMS answers";
+            findings.add(Finding::wrong(about, error.to_string(), mend));
             return;
         }
     };

@@ -1,5 +1,6 @@
 //! KMS out, beside a token that is not: the one half of the service goes on as if nothing were.
 
+use super::service::metric;
 use crate::harness::eventually;
 use crate::harness::fault_proxy::Fault;
 use crate::harness::kms::{beside, section};
@@ -11,6 +12,8 @@ use signkeep::grpc::proto::Policy;
 use std::time::{Duration, Instant};
 use tonic::Code;
 use tonic_types::StatusExt;
+
+const CIRCUIT: &str = "signkeep_circuit_open{backend=\"kms\"}";
 
 #[tokio::test]
 async fn an_outage_of_kms_leaves_the_keys_of_a_token_untouched() {
@@ -52,6 +55,11 @@ async fn an_outage_of_kms_leaves_the_keys_of_a_token_untouched() {
         assert!(waited < Duration::from_secs(10), "{fault:?}: 20 refusals took {waited:?}");
         assert!(asked <= 5, "{fault:?}: an open circuit asked {asked} times");
 
+        eventually("the circuit is seen to be open", Duration::from_secs(30), async || {
+            (metric(&service, CIRCUIT).await == "1").then_some(())
+        })
+        .await;
+
         account.proxy.mend();
         eventually("kms signs again", Duration::from_secs(30), async || {
             kms.sign_message(b"hello").await.ok()
@@ -59,6 +67,10 @@ async fn an_outage_of_kms_leaves_the_keys_of_a_token_untouched() {
         .await;
         eventually("health says so", Duration::from_secs(30), async || {
             (health(&service, "kms").await == "ok").then_some(())
+        })
+        .await;
+        eventually("the circuit is seen to be closed", Duration::from_secs(30), async || {
+            (metric(&service, CIRCUIT).await == "0").then_some(())
         })
         .await;
     }

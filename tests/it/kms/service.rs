@@ -106,7 +106,7 @@ async fn a_start_with_a_hundred_keys_costs_a_few_calls() {
 }
 
 /// What the metrics listener says of one series.
-async fn metric(service: &Service, series: &str) -> String {
+pub(super) async fn metric(service: &Service, series: &str) -> String {
     let file = std::fs::read_to_string(service.path("addresses.json")).unwrap();
     let addresses: Value = serde_json::from_str(&file).unwrap();
     let address = addresses["metrics"][0].as_str().unwrap();

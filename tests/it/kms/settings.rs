@@ -2,7 +2,7 @@
 
 use crate::harness::fault_proxy::Fault;
 use crate::harness::kms::{beside, section};
-use crate::harness::ministack::Account;
+use crate::harness::ministack::{Account, REGION, SECRET};
 use crate::harness::reason;
 use crate::harness::service::Service;
 use serde_json::{Value, json};
@@ -58,6 +58,34 @@ async fn a_key_of_one_region_is_what_is_made_otherwise() {
     let service = service(&account, "", "").started().await;
     service.key_set("payments").create_in("kms", "ES256", Policy::default()).await.unwrap();
     assert!(account.keys().await.values().all(|key| key["MultiRegion"] == false));
+}
+
+#[tokio::test]
+async fn region_and_credentials_come_by_a_profile_of_awss_own_files() {
+    let account = Account::fresh().await;
+    let backend = format!(
+        "\n[backends.kms]\nkind = \"aws-kms\"\ninstance = \"it\"\nprofile = \"signing\"\n\
+         endpoint_url = \"{}\"\n",
+        account.proxy.endpoint()
+    );
+    let mut service = Service::configured(&backend).with_env("AWS_EC2_METADATA_DISABLED", "true");
+    let (config, credentials) = (service.path("aws-config"), service.path("aws-credentials"));
+    std::fs::write(&config, format!("[profile signing]\nregion = {REGION}\n")).unwrap();
+    let keys = format!(
+        "[signing]\naws_access_key_id = {}\naws_secret_access_key = {SECRET}\n",
+        account.id
+    );
+    std::fs::write(&credentials, keys).unwrap();
+    service = service
+        .with_env("AWS_CONFIG_FILE", config)
+        .with_env("AWS_SHARED_CREDENTIALS_FILE", credentials)
+        .started()
+        .await;
+    service.key_set("payments").create_in("kms", "ES256", Policy::default()).await.unwrap();
+    let keys = account.keys().await;
+    assert_eq!(keys.len(), 2);
+    let arn = keys.values().next().unwrap()["Arn"].as_str().unwrap();
+    assert!(arn.contains(REGION), "{arn}");
 }
 
 #[tokio::test]
