@@ -20,6 +20,7 @@ pub use file::write_whole;
 pub use listeners::{Addresses, Bound};
 pub use pin_memory::StorePinMemory;
 
+use crate::access::Access;
 use crate::backend::Backend;
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -183,6 +184,7 @@ impl App {
         let Ports { grpc, http, metrics } = self.bound.take();
         let (limits, usual) = (self.config.limits, grpc::Settings::default());
         let deps = grpc::Deps {
+            access: Access::open(),
             keyring: self.keyring.clone(),
             health: self.health.clone(),
             settings: grpc::Settings {

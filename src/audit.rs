@@ -3,6 +3,7 @@
 
 use crate::key::{KeySetId, Kid};
 use jiff::Timestamp;
+use std::sync::Arc;
 
 /// One entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +24,24 @@ pub struct Record {
     pub request: String,
     /// What else a reader needs, in words; never key material, claims or payload.
     pub detail: String,
+}
+
+/// Where a request comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Who asks: a caller's name, or `signkeep` for what the service does by itself.
+    pub caller: Arc<str>,
+    /// The listener that it came in by; empty for what the service does by itself.
+    pub listener: Arc<str>,
+    /// The request's id, as the log has it; empty for what the clock did.
+    pub request: Arc<str>,
+}
+
+impl Origin {
+    /// The service itself, in the course of `request`; empty: of none.
+    pub fn service(request: &str) -> Self {
+        Self { caller: "signkeep".into(), listener: "".into(), request: request.into() }
+    }
 }
 
 /// What can be done to a key set.

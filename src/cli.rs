@@ -36,6 +36,7 @@ Exit codes:
 
 Environment:
   SIGNKEEP_SERVER, SIGNKEEP_HTTP_URL, SIGNKEEP_CONFIG  as --server, --http-url, --config
+  SIGNKEEP_CA_FILE, _CERT_FILE, _KEY_FILE, _TOKEN_FILE as --ca-file and so on
   SIGNKEEP_<SECTION>__<SETTING>                        settings, see `signkeep config defaults`
   NO_COLOR                                             no colours";
 

@@ -8,7 +8,6 @@
 
 mod answer;
 mod call;
-mod caller;
 mod claims;
 mod connection;
 mod convert;
@@ -28,6 +27,7 @@ mod told;
 mod violations;
 mod watch;
 
+use crate::access::Access;
 use crate::health::Health;
 use crate::keyring::Keyring;
 use std::sync::Arc;
@@ -39,6 +39,8 @@ use tokio::task::JoinSet;
 /// What the face is built on.
 #[derive(Clone)]
 pub struct Deps {
+    /// Who may do what.
+    pub access: Access,
     /// The custodian that is asked.
     pub keyring: Keyring,
     /// How the service is; gRPC health follows it.
@@ -121,8 +123,9 @@ pub async fn serve(
     let drain_timeout = deps.settings.drain_timeout;
     let health = deps.health.clone();
     let settings = deps.settings.clone();
+    let access = deps.access.clone();
     let routes = routes::routes(deps, &stopping)?;
-    let edge = Arc::new(edge::Edge::new(routes, settings, stopping.clone()));
+    let edge = Arc::new(edge::Edge::new(routes, access, settings, stopping.clone()));
     let mut acceptors = JoinSet::new();
     for listener in listeners {
         acceptors.spawn(connection::accept(listener, edge.clone(), stopping.clone()));

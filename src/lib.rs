@@ -1,5 +1,6 @@
 //! Signkeep: a signing-key service with its private keys in an HSM.
 
+pub mod access;
 pub mod app;
 pub mod audit;
 pub mod backend;
@@ -16,4 +17,5 @@ pub mod metrics;
 pub mod shutdown;
 pub mod store;
 pub mod telemetry;
+pub mod transport;
 pub mod x509;

@@ -3,6 +3,7 @@
 //! What the file says of a key set that exists is not applied: it is compared and reported. A
 //! backend that is out keeps nothing else waiting; its key sets are tried again until they stand.
 
+use crate::audit::Origin;
 use crate::backend;
 use crate::config::{Present, Seed, differences};
 use crate::key::KeySetId;
@@ -89,8 +90,7 @@ async fn settle(keyring: &Keyring, id: &KeySetId, seed: &Seed) -> Settled {
 
 async fn create(keyring: &Keyring, id: &KeySetId, seed: &Seed) -> Settled {
     let context = Context {
-        caller: "signkeep".to_owned(),
-        request: format!("configuration/{id}"),
+        origin: Origin::service(&format!("configuration/{id}")),
         deadline: Instant::now() + PATIENCE,
         request_id: None,
     };

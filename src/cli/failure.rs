@@ -1,6 +1,6 @@
 //! What the command line says when something did not work: what happened, the reason, what to do.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::process::ExitCode;
 use std::time::Duration;
 use tonic::{Code, Status};
@@ -143,7 +143,12 @@ impl From<Status> for Failure {
         if let Some(request) = metadata("request_id") {
             failure.mend.push(format!("the service's log has more under request {request}"));
         }
-        if reason.is_none() && status.source().is_some() {
+        if let Some(cause) = status.source().filter(|_| reason.is_none()) {
+            failure.what = format!("the connection broke off: {}", innermost(cause));
+            failure.exit = Exit::Unreachable;
+            failure.mend.push(
+                "if the service wants a certificate, show one that it takes with --cert-file and --key-file; its log says what was wrong with the one that it saw".to_owned(),
+            );
             failure.mend.push(
                 "if it is another port of the service, name the gRPC one with --server".to_owned(),
             );
@@ -183,6 +188,12 @@ fn advice(reason: Option<&str>, kid: Option<&str>, wait: Option<Duration>) -> Op
                 .to_owned()
         }
         "INVALID_REQUEST" => "correct what is named, then try again".to_owned(),
+        "CALLER_UNKNOWN" => {
+            "show who you are with --cert-file and --key-file, or with --token-file".to_owned()
+        }
+        "CALLER_NOT_ALLOWED" | "CLAIM_NOT_ALLOWED" => {
+            "whoever keeps the service's policy can say why: `signkeep policy explain`".to_owned()
+        }
         "REQUEST_ID_REUSED" => "choose another --request-id".to_owned(),
         "BACKEND_UNAVAILABLE" | "STORE_UNAVAILABLE" => {
             format!("{}; `signkeep doctor` finds out what is wrong", later(""))
@@ -215,6 +226,15 @@ fn advice_for(key_set: &str, reason: &str) -> Option<String> {
         ),
         _ => return None,
     })
+}
+
+/// The innermost cause: "Connection refused" says more than "transport error".
+pub(super) fn innermost(error: &dyn Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
 }
 
 fn round(wait: Duration) -> Duration {

@@ -1,12 +1,12 @@
 //! `signkeep jwks`: what verifiers see, fetched as they fetch it.
 
+use super::client::{Protocol, Tls};
 use super::{Failure, output};
 use crate::key::KeySetId;
 use ::http::{StatusCode, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(super) struct Args {
         default_value = "http://127.0.0.1:8080"
     )]
     http_url: String,
+    #[command(flatten)]
+    tls: Tls,
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
@@ -36,13 +38,16 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         Some(id) => format!("{base}/{id}/.well-known/jwks.json"),
         None => format!("{base}/.well-known/jwks.json"),
     };
-    let uri: Uri =
-        url.parse().ok().filter(|uri: &Uri| uri.scheme_str() == Some("http")).ok_or_else(|| {
+    let uri: Uri = url
+        .parse()
+        .ok()
+        .filter(|uri: &Uri| matches!(uri.scheme_str(), Some("http" | "https")))
+        .ok_or_else(|| {
             Failure::usage(format!(
-                "--http-url {base}: must be an http URL, e.g. http://127.0.0.1:8080"
+                "--http-url {base}: must be an http or https URL, e.g. http://127.0.0.1:8080"
             ))
         })?;
-    let body = tokio::time::timeout(TIMEOUT, fetch(uri, &url))
+    let body = tokio::time::timeout(TIMEOUT, fetch(uri, &url, &args.tls))
         .await
         .map_err(|_late| unreachable(&url, "no answer within 10s"))??;
     match serde_json::from_slice(&body) {
@@ -55,9 +60,8 @@ fn unreachable(url: &str, why: &str) -> Failure {
     Failure::unreachable_by("--http-url", url, why)
 }
 
-async fn fetch(uri: Uri, url: &str) -> Result<Bytes, Failure> {
-    let mut connector = HttpConnector::new();
-    connector.set_connect_timeout(Some(TIMEOUT));
+async fn fetch(uri: Uri, url: &str, tls: &Tls) -> Result<Bytes, Failure> {
+    let connector = tls.connector(Protocol::Http1, TIMEOUT)?;
     let client: Client<_, Empty<Bytes>> = Client::builder(TokioExecutor::new()).build(connector);
     let response = client.get(uri).await.map_err(|error| unreachable(url, &error.to_string()))?;
     let status = response.status();

@@ -16,8 +16,16 @@ use toml::de::{DeTable, DeValue};
 /// Every variable that sets a setting begins so.
 const PREFIX: &str = "SIGNKEEP_";
 /// Variables with the prefix that are not settings of the service: the command line's own.
-const NOT_SETTINGS: [&str; 4] =
-    ["SIGNKEEP_CONFIG", "SIGNKEEP_HTTP_URL", "SIGNKEEP_SERVER", "SIGNKEEP_SOFTHSM_MODULE"];
+const NOT_SETTINGS: [&str; 8] = [
+    "SIGNKEEP_CA_FILE",
+    "SIGNKEEP_CERT_FILE",
+    "SIGNKEEP_CONFIG",
+    "SIGNKEEP_HTTP_URL",
+    "SIGNKEEP_KEY_FILE",
+    "SIGNKEEP_SERVER",
+    "SIGNKEEP_SOFTHSM_MODULE",
+    "SIGNKEEP_TOKEN_FILE",
+];
 /// Settings that are numbers, or true or false; a variable's value is text for every other.
 const NUMBERS: [&str; 6] =
     ["workers", "queue", "rsa_bits", "requests_per_second", "in_flight", "multi_region"];

@@ -1,8 +1,9 @@
 //! What is known of a call before its message has been read: its id, who calls, how long they wait.
 
-use super::caller::Caller;
 use super::deadline::Deadline;
 use super::status;
+use crate::access::Caller;
+use crate::audit::Origin;
 use crate::key::{KeySetId, Kid};
 use crate::keyring::{Context, Error, RequestId};
 use std::sync::Arc;
@@ -23,6 +24,8 @@ pub(super) struct Call {
     pub(super) id: Arc<str>,
     /// Who calls.
     pub(super) caller: Caller,
+    /// The listener that it came in by.
+    pub(super) listener: Arc<str>,
     /// Until when.
     pub(super) deadline: Deadline,
 }
@@ -36,14 +39,18 @@ impl Call {
         }
     }
 
+    /// Where it comes from, for the record.
+    pub(super) fn origin(&self) -> Origin {
+        Origin {
+            caller: self.caller.as_str().into(),
+            listener: self.listener.clone(),
+            request: self.id.clone(),
+        }
+    }
+
     /// What a change is told of its caller. `limit` counts where the caller has set no deadline.
     pub(super) fn context(&self, request_id: Option<RequestId>, limit: Duration) -> Context {
-        Context {
-            caller: self.caller.as_str().to_owned(),
-            request: self.id.to_string(),
-            deadline: self.until(limit),
-            request_id,
-        }
+        Context { origin: self.origin(), deadline: self.until(limit), request_id }
     }
 
     /// When the caller stops waiting for a piece of work that begins now.

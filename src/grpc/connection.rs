@@ -4,6 +4,7 @@
 use super::Settings;
 use super::edge::Edge;
 use super::stopped;
+use crate::transport::Peer;
 use futures_util::future::BoxFuture;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -82,7 +83,8 @@ async fn serve(
     let (reader, writer) = stream.into_split();
     let io = tokio::io::join(Cursor::new(preface).chain(reader), writer);
     let builder = builder(edge.settings());
-    let service = TowerToHyperService::new(Peer { edge, peer });
+    let service =
+        TowerToHyperService::new(Client { edge, peer: Arc::new(Peer::plain("grpc", peer)) });
     let mut open = pin!(builder.serve_connection(TokioIo::new(io), service));
     let ended = tokio::select! {
         ended = open.as_mut() => ended,
@@ -119,12 +121,12 @@ fn builder(settings: &Settings) -> auto::Builder<TokioExecutor> {
 
 /// The edge, as one peer sees it.
 #[derive(Clone)]
-struct Peer {
+struct Client {
     edge: Arc<Edge>,
-    peer: SocketAddr,
+    peer: Arc<Peer>,
 }
 
-impl<B> Service<http::Request<B>> for Peer
+impl<B> Service<http::Request<B>> for Client
 where
     B: HttpBody<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError>,
@@ -138,7 +140,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let (edge, peer) = (self.edge.clone(), self.peer);
-        Box::pin(async move { Ok(edge.answer(peer, request.map(Body::new)).await) })
+        let (edge, peer) = (self.edge.clone(), self.peer.clone());
+        Box::pin(async move { Ok(edge.answer(&peer, request.map(Body::new)).await) })
     }
 }

@@ -3,11 +3,11 @@
 //! that tonic makes by itself are given the form that all errors have here.
 
 use super::call::{Call, REQUEST_ID, request_id};
-use super::caller::Caller;
 use super::deadline::{Deadline, Work};
 use super::{Settings, status};
+use crate::access::Access;
+use crate::transport::Peer;
 use futures_util::FutureExt;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -30,15 +30,22 @@ const DETAILS: &str = "grpc-status-details-bin";
 /// The way in and out.
 pub(super) struct Edge {
     routes: Routes,
+    access: Access,
     settings: Settings,
     stopping: watch::Receiver<bool>,
     places: Arc<Semaphore>,
 }
 
 impl Edge {
-    /// Leads to `routes`; refuses new work once `stopping` says so.
-    pub(super) fn new(routes: Routes, settings: Settings, stopping: watch::Receiver<bool>) -> Self {
-        Self { routes, places: Arc::new(Semaphore::new(settings.requests_max)), settings, stopping }
+    /// Leads those whom `access` knows to `routes`; refuses new work once `stopping` says so.
+    pub(super) fn new(
+        routes: Routes,
+        access: Access,
+        settings: Settings,
+        stopping: watch::Receiver<bool>,
+    ) -> Self {
+        let places = Arc::new(Semaphore::new(settings.requests_max));
+        Self { routes, access, settings, stopping, places }
     }
 
     /// The limits and times in force.
@@ -49,7 +56,7 @@ impl Edge {
     /// Answers one call. Never fails and never panics: whatever goes wrong becomes a status.
     pub(super) async fn answer(
         &self,
-        peer: SocketAddr,
+        peer: &Peer,
         request: http::Request<Body>,
     ) -> http::Response<Body> {
         let (mut head, body) = request.into_parts();
@@ -65,7 +72,7 @@ impl Edge {
         );
         let started = Instant::now();
         let mut response = async {
-            match self.admit(&mut head, peer, &id, started) {
+            match self.admit(&mut head, peer, &id, started).await {
                 Ok(admitted) => self.run(head, body, admitted).await,
                 Err(refused) => refused.into_http(),
             }
@@ -79,10 +86,10 @@ impl Edge {
         response
     }
 
-    fn admit(
+    async fn admit(
         &self,
         head: &mut request::Parts,
-        peer: SocketAddr,
+        peer: &Peer,
         id: &Arc<str>,
         now: Instant,
     ) -> Result<Admitted, Status> {
@@ -90,7 +97,8 @@ impl Edge {
         if *self.stopping.borrow() && !probed {
             return Err(status::shutting_down());
         }
-        let caller = Caller::of(peer).map_err(|_| status::caller_unknown())?;
+        let caller = self.access.identify(peer, None).await;
+        let caller = caller.map_err(|_| status::caller_unknown())?;
         Span::current().record("caller", caller.as_str());
         let work = Work::at(head.uri.path());
         let deadline = Deadline::take(&mut head.headers, work, now, &self.settings)
@@ -102,7 +110,8 @@ impl Edge {
             Some(place.map_err(|_| status::overloaded())?)
         };
         let id = id.clone();
-        let call = Call { id, caller, deadline };
+        let listener = peer.listener.clone();
+        let call = Call { id, caller, listener, deadline };
         Ok(Admitted { call, work, place })
     }
 

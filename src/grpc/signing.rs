@@ -8,6 +8,7 @@ use super::proto::signing_service_server::SigningService;
 use super::release::{Releasing, Seal, Waiting};
 use super::stream::{self, Answers, late};
 use super::{Settings, answer, convert, encode, status, stopped};
+use crate::audit::Origin;
 use crate::key::Kid;
 use crate::keyring::{Error, Keyring, Sign};
 use crate::x509;
@@ -57,11 +58,12 @@ impl Signing {
 
     async fn sign_one(
         &self,
+        origin: &Origin,
         deadline: Instant,
         sign: Sign,
         form: Form,
     ) -> Result<(pb::SignResponse, Kid), Error> {
-        let signed = self.keyring.sign(deadline, sign).await?;
+        let signed = self.keyring.sign(origin, deadline, sign).await?;
         let signature = match form {
             Form::Jws => signed.signature,
             Form::Der => encode::signature_der(signed.algorithm, signed.signature)?,
@@ -82,7 +84,8 @@ impl SigningService for Signing {
         let work = async {
             let (sign, form) = convert::sign(request)?;
             about(&sign.key_set);
-            let (signed, kid) = self.sign_one(self.until(&call), sign, form).await?;
+            let (signed, kid) =
+                self.sign_one(&call.origin(), self.until(&call), sign, form).await?;
             about_key(&kid);
             Ok(signed)
         };
@@ -95,7 +98,7 @@ impl SigningService for Signing {
         let work = async {
             let sign = convert::sign_jwt(request)?;
             about(&sign.key_set);
-            let jwt = self.keyring.sign_jwt(self.until(&call), sign).await;
+            let jwt = self.keyring.sign_jwt(&call.origin(), self.until(&call), sign).await;
             let jwt = jwt.map_err(|error| if as_text { convert::in_text(error) } else { error })?;
             about_key(&jwt.kid);
             Ok(pb::SignJwtResponse {
@@ -217,7 +220,8 @@ impl Stream {
             let (sign, form) = convert::sign(request)?;
             let key_set = sign.key_set.clone();
             let deadline = self.signing.until(&self.call);
-            let (signed, kid) = self.signing.sign_one(deadline, sign, form).await?;
+            let (signed, kid) =
+                self.signing.sign_one(&self.call.origin(), deadline, sign, form).await?;
             let (keyring, request) = (self.signing.keyring.clone(), self.call.id.clone());
             Ok((signed, Seal::new(keyring, key_set, kid, request)))
         };

@@ -117,12 +117,12 @@ impl Keyring {
         let answer = job.answer(now, &after, subject, caches_at_risk)?;
         let record = Record {
             time: now,
-            caller: job.caller.clone(),
+            caller: job.origin.caller.to_string(),
             action,
             key_set: after.id.clone(),
             kid: subject,
             reason,
-            request: job.request.clone(),
+            request: job.origin.request.to_string(),
             detail,
         };
         let change = Change { before, after: after.clone(), record, answer };
@@ -158,7 +158,7 @@ impl Keyring {
 
     fn tell(&self, set: &KeySet, action: Action, job: &Job, subject: Option<Kid>) {
         self.0.parts.metrics.changed(&set.id, action);
-        let (caller, request) = (&job.caller, &job.request);
+        let (caller, request) = (&*job.origin.caller, &*job.origin.request);
         let kid = subject.map(tracing::field::display);
         let (key_set, action, revision) = (&set.id, action.as_str(), set.revision);
         tracing::info!(%key_set, action, caller, request, kid, revision, "key set changed");

@@ -4,6 +4,7 @@
 //! stop it half-way. A repeat of the same request waits for the first and returns its answer.
 
 use super::{Barrier, Changed, Context, Error, Keyring};
+use crate::audit::Origin;
 use crate::key::{Hold, Key, KeySet, KeySetId, Kid, Policy, Service, State, Undo, earlier};
 use crate::store::{self, Answer, RequestKey};
 use serde::{Deserialize, Serialize};
@@ -19,8 +20,7 @@ const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 /// A change that was asked for, while it is being made.
 #[derive(Clone)]
 pub(super) struct Job {
-    pub(super) caller: String,
-    pub(super) request: String,
+    pub(super) origin: Origin,
     repeatable: Option<(RequestKey, [u8; 32])>,
     deadline: Option<Instant>,
     progress: Arc<AtomicU8>,
@@ -35,8 +35,7 @@ impl Job {
     /// A change that the clock asks for.
     pub(super) fn by_clock() -> Self {
         Self {
-            caller: "signkeep".to_owned(),
-            request: String::new(),
+            origin: Origin::service(""),
             repeatable: None,
             deadline: None,
             progress: Arc::default(),
@@ -140,10 +139,10 @@ impl Keyring {
         let job = Job {
             repeatable: context.request_id.map(|request_id| {
                 let request_id = request_id.as_str().to_owned();
-                (RequestKey { caller: context.caller.clone(), request_id }, asked.0)
+                let caller = context.origin.caller.to_string();
+                (RequestKey { caller, request_id }, asked.0)
             }),
-            caller: context.caller,
-            request: context.request,
+            origin: context.origin,
             deadline: Some(deadline),
             progress: Arc::default(),
         };

@@ -1,5 +1,6 @@
 //! What the keyring can be asked: domain values, already well-formed.
 
+use crate::audit::Origin;
 use crate::backend;
 use crate::key::{
     Algorithm, Approval, BackendName, Emergency, Hold, Issuer, KeySetId, Kid, Policy, RsaBits,
@@ -12,10 +13,8 @@ use std::time::{Duration, Instant};
 /// Who asks, and how long they wait.
 #[derive(Clone, Debug)]
 pub struct Context {
-    /// The caller's name; it scopes request ids and goes into the audit record.
-    pub caller: String,
-    /// The service's own id for this request, for log and audit.
-    pub request: String,
+    /// Who, from where; the name scopes request ids, and all of it goes into the record.
+    pub origin: Origin,
     /// When the caller stops waiting.
     pub deadline: Instant,
     /// The caller's id for a change that may be repeated.

@@ -2,6 +2,7 @@
 
 use super::snapshot::{Line, Signer};
 use super::{Error, Keyring, Sign, Signed};
+use crate::audit::Origin;
 use crate::backend::{self, Input};
 use crate::key::{Algorithm, Digest, KeySetId, Kid, Refusal, Service};
 use crate::metrics::Outcome;
@@ -12,9 +13,14 @@ use std::time::Instant;
 const ATTEMPTS_MAX: usize = 3;
 
 impl Keyring {
-    /// Signs with the current key, by `deadline`.
-    pub async fn sign(&self, deadline: Instant, sign: Sign) -> Result<Signed, Error> {
-        self.sign_with_current(&sign.key_set, sign.expected, deadline, |_, signer| {
+    /// Signs for `origin` with the current key, by `deadline`.
+    pub async fn sign(
+        &self,
+        origin: &Origin,
+        deadline: Instant,
+        sign: Sign,
+    ) -> Result<Signed, Error> {
+        self.sign_with_current(origin, &sign.key_set, sign.expected, deadline, |_, signer| {
             fits(signer.algorithm, &sign.input)?;
             Ok((sign.input.clone(), ()))
         })
@@ -26,6 +32,7 @@ impl Keyring {
     /// before the signature is released, the signature is dropped and made anew.
     pub(super) async fn sign_with_current<T>(
         &self,
+        _origin: &Origin,
         id: &KeySetId,
         expected: Option<Kid>,
         deadline: Instant,

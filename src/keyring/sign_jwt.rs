@@ -7,6 +7,7 @@
 use super::generate::random;
 use super::snapshot::{Line, Signer};
 use super::{Error, InvalidField, Jwt, Keyring, SignJwt};
+use crate::audit::Origin;
 use crate::backend::Input;
 use crate::jose::{base64url, jws};
 use crate::key::later;
@@ -26,8 +27,13 @@ const OWN_PARAMETERS: [&str; 13] = [
 ];
 
 impl Keyring {
-    /// Signs claims with the current key, by `deadline`.
-    pub async fn sign_jwt(&self, deadline: Instant, sign: SignJwt) -> Result<Jwt, Error> {
+    /// Signs claims for `origin` with the current key, by `deadline`.
+    pub async fn sign_jwt(
+        &self,
+        origin: &Origin,
+        deadline: Instant,
+        sign: SignJwt,
+    ) -> Result<Jwt, Error> {
         let claims = Members::parse("claims", &sign.claims)?;
         let header = match &sign.header {
             Some(header) => Members::parse("header", header)?,
@@ -43,7 +49,7 @@ impl Keyring {
             let input = Input::Message(signing_input.clone().into());
             Ok((input, (signing_input, times.expires)))
         };
-        let signed = self.sign_with_current(&sign.key_set, None, deadline, prepare).await?;
+        let signed = self.sign_with_current(origin, &sign.key_set, None, deadline, prepare).await?;
         let (signed, (signing_input, expires)) = signed;
         let compact = jws::compact(&signing_input, &signed.signature);
         Ok(Jwt { compact, kid: signed.kid, expires })

@@ -1,6 +1,7 @@
 //! The command line as a process, against a service that only writes down what it is asked.
 
 mod real;
+mod secured;
 
 use signkeep::grpc::proto as pb;
 use signkeep::grpc::proto::key_service_server::{KeyService, KeyServiceServer};
@@ -230,7 +231,7 @@ async fn a_wrong_command_line_is_exit_code_2() {
     for args in [
         &["frobnicate"][..],
         &["keys", "revoke"],
-        &["keys", "list", "--server", "https://127.0.0.1:1"],
+        &["keys", "list", "--server", "http://192.0.2.1:1"],
         &[],
     ] {
         let output = signkeep(args).await;

@@ -1,7 +1,7 @@
 //! Whose word counts when something is in doubt: lost answers, late callers, repeats.
 
 use crate::harness::fuse::{Fuse, Lost};
-use crate::harness::ring::{Life, World, context};
+use crate::harness::ring::{Life, World, context, tester};
 use signkeep::key::{Approval, Emergency, KeySet, Refusal, Service, State, StateName, later};
 use signkeep::keyring::{Changed, Context, Error, PolicyUpdate, SignJwt, Update};
 use std::sync::Arc;
@@ -54,7 +54,11 @@ async fn a_commit_that_lands_late_is_seen_by_the_rotator() {
         header: None,
         lifetime: None,
     };
-    let jwt = life.ring.sign_jwt(late_by(Duration::from_secs(9)).deadline, sign).await.unwrap();
+    let jwt = life
+        .ring
+        .sign_jwt(&tester(), late_by(Duration::from_secs(9)).deadline, sign)
+        .await
+        .unwrap();
     assert_ne!(jwt.kid, old);
     let stored = world.store.key_set(&life.id).await.unwrap().unwrap();
     assert_eq!(stored.revision, life.set().revision);

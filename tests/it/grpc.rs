@@ -11,6 +11,7 @@ use crate::harness::ring::{Life, World};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use signkeep::access::Access;
 use signkeep::grpc::proto::key_service_client::KeyServiceClient;
 use signkeep::grpc::proto::signing_service_client::SigningServiceClient;
 use signkeep::grpc::{self, Deps, Error, Settings, proto as pb};
@@ -55,7 +56,12 @@ impl Server {
         let health = Health::default();
         let world = World::new().await;
         let life = world.life().await;
-        let deps = Deps { keyring: life.ring.clone(), health: health.clone(), settings };
+        let deps = Deps {
+            access: Access::open(),
+            keyring: life.ring.clone(),
+            health: health.clone(),
+            settings,
+        };
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(grpc::serve(vec![listener], deps, async {
             stopped.await.ok();

@@ -1,6 +1,7 @@
 //! What the stories stand on: the real binary as a process, clients that speak to it, verifiers
 //! that were written by others, and the clock-free waiting that keeps tests from guessing.
 
+pub(crate) mod authority;
 pub(crate) mod diff;
 #[cfg(feature = "aws-kms")]
 pub(crate) mod fault_proxy;

@@ -1,7 +1,7 @@
 //! The keyring on a real store and a vault in memory: what a caller may rely on.
 
 use crate::harness::memory::soon;
-use crate::harness::ring::{World, context, verifies};
+use crate::harness::ring::{World, context, tester, verifies};
 use signkeep::audit::Action;
 use signkeep::key::{Approval, Emergency, Refusal, Service, StateName};
 use signkeep::keyring::{Error, Mode, PolicyUpdate, Rotate, SignJwt, Update};
@@ -45,7 +45,7 @@ async fn a_caller_that_expects_a_key_hears_of_the_new_one_instead_of_getting_ano
         input: signkeep::backend::Input::Message(b"x"[..].into()),
         expected: Some(old),
     };
-    match life.ring.sign(soon(), sign).await {
+    match life.ring.sign(&tester(), soon(), sign).await {
         Err(Error::Refused(Refusal::Changed { current })) => {
             assert_eq!(current, Some(life.current()));
         }
@@ -337,8 +337,8 @@ async fn claims_are_kept_as_given_and_what_the_service_says_is_its_own() {
     let sign = |claims: &'static str| {
         let claims = claims.as_bytes().into();
         let (typ, header, lifetime) = (None, None, None);
-        life.ring
-            .sign_jwt(soon(), SignJwt { key_set: life.id.clone(), claims, typ, header, lifetime })
+        let sign = SignJwt { key_set: life.id.clone(), claims, typ, header, lifetime };
+        async { life.ring.sign_jwt(&tester(), soon(), sign).await }
     };
     let jwt = sign(r#"{"z":1,"a":123456789012345678901234567890,"n":{"k":1.0}}"#).await.unwrap();
     let payload = jwt.compact.split('.').nth(1).unwrap();
@@ -395,7 +395,7 @@ async fn header_parameters_that_say_how_to_verify_are_the_services_own() {
             header: Some(header.into()),
             lifetime: None,
         };
-        match life.ring.sign_jwt(soon(), sign).await {
+        match life.ring.sign_jwt(&tester(), soon(), sign).await {
             Err(Error::ClaimNotAllowed { claim, .. }) => assert_eq!(claim, name),
             other => panic!("{name}: {other:?}"),
         }

@@ -6,7 +6,6 @@ use crate::cli::output::{self, Output};
 use crate::cli::{Failure, message};
 use crate::grpc::proto as pb;
 use serde_json::json;
-use tonic::Request;
 
 #[derive(Debug, clap::Args)]
 pub(in crate::cli) struct Args {
@@ -24,7 +23,7 @@ pub(in crate::cli) struct Args {
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
     let client = args.connection.open().await?;
     // No deadline: a watch lasts as long as it is wanted; keepalive notices a dead connection.
-    let request = Request::new(pb::WatchKeysRequest { key_set: args.key_set });
+    let request = client.lasting_request(pb::WatchKeysRequest { key_set: args.key_set });
     let mut service = client.keys.clone();
     let mut changes = client.answer(service.watch_keys(request)).await?;
     let mut unfinished = false;

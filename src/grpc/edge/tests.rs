@@ -48,7 +48,7 @@ fn setting(change: impl FnOnce(&mut Settings)) -> Setting {
     let mut settings = Settings::default();
     change(&mut settings);
     let (stop, stopping) = watch::channel(false);
-    Setting { edge: Edge::new(Routes::new(Odd), settings, stopping), stop }
+    Setting { edge: Edge::new(Routes::new(Odd), Access::open(), settings, stopping), stop }
 }
 
 async fn ask(edge: &Edge, path: &str, headers: &[(&'static str, &str)]) -> (Status, String) {
@@ -65,7 +65,7 @@ async fn ask_from(
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
-    let response = edge.answer(peer.parse().unwrap(), request).await;
+    let response = edge.answer(&Peer::plain("grpc", peer.parse().unwrap()), request).await;
     let id = response.headers()[REQUEST_ID].to_str().unwrap().to_owned();
     (Status::from_header_map(response.headers()).unwrap(), id)
 }

@@ -4,6 +4,7 @@
 use super::fuse::{Fuse, FusedBackend, FusedStore};
 use super::memory::{Memory, soon};
 use jiff::Timestamp;
+use signkeep::audit::Origin;
 use signkeep::backend::{Backend, Input};
 use signkeep::clock::{Clock, FrozenClock};
 #[cfg(feature = "aws-kms")]
@@ -102,10 +103,13 @@ impl<V: Backend> World<V> {
     }
 }
 
+pub(crate) fn tester() -> Origin {
+    Origin { caller: "tester".into(), listener: "test".into(), request: "request".into() }
+}
+
 pub(crate) fn context(request_id: Option<&str>) -> Context {
     Context {
-        caller: "tester".to_owned(),
-        request: "request".to_owned(),
+        origin: tester(),
         deadline: soon(),
         request_id: request_id.map(|id| id.parse().unwrap()),
     }
@@ -186,7 +190,9 @@ impl Life {
 
     pub(crate) async fn sign(&self, message: &'static [u8]) -> Result<Signed, Error> {
         let input = Input::Message(message.into());
-        self.ring.sign(soon(), Sign { key_set: self.id.clone(), input, expected: None }).await
+        self.ring
+            .sign(&tester(), soon(), Sign { key_set: self.id.clone(), input, expected: None })
+            .await
     }
 }
 

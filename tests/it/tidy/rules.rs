@@ -6,7 +6,7 @@ use super::source::Source;
 pub(super) type Breach = String;
 
 /// Each room, and the rooms that it may know.
-const ARROWS: [(&str, &[&str]); 22] = [
+const ARROWS: [(&str, &[&str]); 23] = [
     ("key", &[]),
     ("jose", &["key"]),
     ("x509", &["jose", "key"]),
@@ -25,7 +25,8 @@ const ARROWS: [(&str, &[&str]); 22] = [
             "x509",
         ],
     ),
-    ("access", &["key"]),
+    ("transport", &[]),
+    ("access", &["jose", "key", "transport"]),
     ("grpc", &GRPC),
     ("http", &FACE),
     ("management", &FACE),
@@ -38,18 +39,39 @@ const ARROWS: [(&str, &[&str]); 22] = [
 ];
 
 /// What a face may know: the custodian, what it speaks of, and how the service is.
-const FACE: [&str; 11] = [
-    "access", "audit", "backend", "clock", "health", "jose", "key", "keyring", "metrics",
-    "shutdown", "x509",
+const FACE: [&str; 12] = [
+    "access",
+    "audit",
+    "backend",
+    "clock",
+    "health",
+    "jose",
+    "key",
+    "keyring",
+    "metrics",
+    "shutdown",
+    "transport",
+    "x509",
 ];
 
 /// The same, and the store's errors, which `grpc/status.rs` sorts for the caller.
-const GRPC: [&str; 12] = [
-    "access", "audit", "backend", "clock", "health", "jose", "key", "keyring", "metrics",
-    "shutdown", "store", "x509",
+const GRPC: [&str; 13] = [
+    "access",
+    "audit",
+    "backend",
+    "clock",
+    "health",
+    "jose",
+    "key",
+    "keyring",
+    "metrics",
+    "shutdown",
+    "store",
+    "transport",
+    "x509",
 ];
 
-const ALL_BUT_CLI: [&str; 18] = [
+const ALL_BUT_CLI: [&str; 19] = [
     "access",
     "audit",
     "backend",
@@ -67,10 +89,11 @@ const ALL_BUT_CLI: [&str; 18] = [
     "shutdown",
     "store",
     "telemetry",
+    "transport",
     "x509",
 ];
 
-const WITH_APP: [&str; 20] = [
+const WITH_APP: [&str; 21] = [
     "access",
     "app",
     "audit",
@@ -90,16 +113,20 @@ const WITH_APP: [&str; 20] = [
     "shutdown",
     "store",
     "telemetry",
+    "transport",
     "x509",
 ];
 
 /// Libraries, by the start of their names, and the only places that may name them.
-const LIBRARIES: [(&str, &[&str]); 10] = [
+const LIBRARIES: [(&str, &[&str]); 13] = [
     ("cryptoki", &["src/backend/pkcs11"]),
     ("aws_sdk", &["src/backend/aws_kms"]),
     ("aws_config", &["src/backend/aws_kms"]),
-    ("aws_lc_rs", &["src/jose"]),
+    ("aws_lc_rs", &["src/jose", "src/transport"]),
     ("aws_smithy", &["src/backend/aws_kms"]),
+    ("rustls", &["src/transport", "src/access", "src/cli/client", "src/main"]),
+    ("tokio_rustls", &["src/transport"]),
+    ("jsonwebtoken", &["src/access"]),
     ("sqlx", &["src/store"]),
     ("tonic", &["src/grpc", "src/app", "src/cli"]),
     ("prost", &["src/grpc", "src/app", "src/cli"]),
