@@ -23,7 +23,7 @@ pub use checkpoint::{Checkpoint, Draft, Span};
 pub use entry::Entry;
 pub use finding::Finding;
 pub use keys::Keys;
-pub use verify::{Known, Verdict, Verifier};
+pub use verify::{Beginning, Known, Verdict, Verifier};
 
 use crate::key::{self, KeySetId, Kid};
 use jiff::Timestamp;
