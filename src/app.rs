@@ -22,15 +22,15 @@ pub use pin_memory::StorePinMemory;
 
 use crate::access::Access;
 use crate::backend::Backend;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::health::Health;
 use crate::key::BackendName;
 use crate::keyring::{self, Keyring};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stop};
-use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{self, Store};
 use crate::telemetry::Telemetry;
 use crate::{grpc, http};
 use anyhow::{Context, Result, anyhow};
@@ -69,6 +69,7 @@ impl App {
                 .await
                 .with_context(|| format!("the store {}", config.store.display()))?,
         );
+        store::inspect(&*store, SystemClock.now()).await.context("the audit record")?;
         let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
         let mut opened = BTreeMap::new();
         for (name, settings) in &config.backends {
