@@ -18,4 +18,5 @@ mod kms;
 mod properties;
 mod stories;
 mod tidy;
+mod transport;
 mod vectors;
