@@ -5,6 +5,7 @@
 //! health says how things are, and what is down heals without a restart.
 
 mod backends;
+mod certificates;
 mod file;
 mod listeners;
 mod pin_memory;
@@ -35,7 +36,9 @@ use crate::telemetry::Telemetry;
 use crate::{grpc, http};
 use anyhow::{Context, Result, anyhow};
 use backends::Opened;
-use listeners::Ports;
+use certificates::Certificates;
+use listeners::{Taken, own_url};
+use reload::Reload;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -63,7 +66,8 @@ impl App {
     /// Takes the ports, opens the store and the backends, and builds the keyring.
     pub async fn build(config: Config) -> Result<Self> {
         process::keep_memory_private()?;
-        let bound = Bound::bind(&config.listeners).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let bound = Bound::bind(&config.listeners, &clock).await?;
         let store: Arc<dyn Store> = Arc::new(
             SqliteStore::open(&config.store)
                 .await
@@ -83,7 +87,7 @@ impl App {
         let keyring = Keyring::open(keyring::Parts {
             store: store.clone(),
             backends: backends.clone(),
-            clock: Arc::new(SystemClock),
+            clock,
             limits: config.publication_limits(),
             metrics: metrics.clone(),
         })
@@ -141,7 +145,11 @@ impl App {
                 metrics: self.metrics.clone(),
             }),
         ));
-        helpers.spawn(until_soft(stop.clone(), reload::run(file, telemetry)));
+        let certificates =
+            Certificates::new(self.bound.secured(), self.health.clone(), self.metrics.clone());
+        helpers.spawn(until_soft(stop.clone(), certificates.clone().run()));
+        let reloads: Vec<Box<dyn Reload>> = vec![Box::new(telemetry), Box::new(certificates)];
+        helpers.spawn(until_soft(stop.clone(), reload::run(file, Arc::new(reloads))));
         let mut faces = self.serve(&stop);
 
         let seeds = self.config.key_sets.clone();
@@ -182,7 +190,7 @@ impl App {
     /// Starts every face on its listeners.
     fn serve(&self, stop: &Stop) -> JoinSet<Result<()>> {
         let mut faces = JoinSet::new();
-        let Ports { grpc, http, metrics } = self.bound.take();
+        let Taken { grpc, http, metrics } = self.bound.take();
         let (limits, usual) = (self.config.limits, grpc::Settings::default());
         let deps = grpc::Deps {
             access: Access::open(),
@@ -199,7 +207,7 @@ impl App {
         faces.spawn(async move {
             grpc::serve(grpc, deps, async move { soft.soft().await }).await.context("gRPC")
         });
-        for (listener, address) in http {
+        for listener in http {
             let router = http::router(http::State {
                 keyring: self.keyring.clone(),
                 health: self.health.clone(),
@@ -209,7 +217,7 @@ impl App {
                     stale_while_revalidate: self.config.jwks.stale_while_revalidate,
                     stale_if_error: self.config.jwks.stale_if_error,
                     public_url: self.config.jwks.public_url.clone(),
-                    address,
+                    own_url: own_url(&listener),
                 },
             });
             let soft = stop.clone();
@@ -218,7 +226,7 @@ impl App {
                 Ok(())
             });
         }
-        for (listener, _address) in metrics {
+        for listener in metrics {
             let router = http::metrics::router(self.metrics.clone());
             let soft = stop.clone();
             faces.spawn(async move {

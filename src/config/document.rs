@@ -11,7 +11,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 /// Every variable that sets a setting begins so.
 const PREFIX: &str = "SIGNKEEP_";
@@ -27,8 +27,18 @@ const NOT_SETTINGS: [&str; 8] = [
     "SIGNKEEP_TOKEN_FILE",
 ];
 /// Settings that are numbers, or true or false; a variable's value is text for every other.
-const NUMBERS: [&str; 6] =
-    ["workers", "queue", "rsa_bits", "requests_per_second", "in_flight", "multi_region"];
+const NUMBERS: [&str; 10] = [
+    "workers",
+    "queue",
+    "rsa_bits",
+    "requests_per_second",
+    "in_flight",
+    "multi_region",
+    "connections_max",
+    "streams_per_connection_max",
+    "header_bytes_max",
+    "message_bytes_max",
+];
 /// Tables whose keys are names; names have dashes where variables have underscores.
 const NAMED: [&str; 2] = ["backends", "key_sets"];
 
@@ -125,11 +135,21 @@ impl<'a> Document<'a> {
         Ok((document, read))
     }
 
-    /// The error that `field`, a path with dots, is wrong.
+    /// The error that `field`, a path with dots and numbers for the entries of lists, is wrong.
     pub(super) fn wrong(&self, field: &str, what: impl fmt::Display) -> Error {
         let mut span = None;
         let mut table = Some(self.tree.get_ref());
+        let mut list: Option<&DeArray<'_>> = None;
         for part in field.split('.') {
+            if let Ok(index) = part.parse::<usize>() {
+                // A list of one may be written without being one.
+                if let Some(entries) = list.take() {
+                    let entry = entries.get(index);
+                    span = entry.map(Spanned::span).or(span);
+                    table = entry.and_then(|entry| entry.get_ref().as_table());
+                }
+                continue;
+            }
             let found = table
                 .and_then(|table| table.iter().find(|(key, _)| key.get_ref().as_ref() == part));
             let Some((key, value)) = found else { break };
@@ -138,6 +158,7 @@ impl<'a> Document<'a> {
                 _ => value.span(),
             });
             table = value.get_ref().as_table();
+            list = value.get_ref().as_array();
         }
         Error {
             place: span
