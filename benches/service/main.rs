@@ -100,12 +100,12 @@ async fn run(dir: &Path, module: &Path) -> Outcome<()> {
 
 /// One line of the table; ratios are those of rounds that came one after the other.
 fn line(algorithm: &str, what: &str, rounds: &[Round], raw: &[Round], open: &[Round]) {
-    let all = |of: fn(&Round) -> f64| median(rounds.iter().map(of).collect());
-    let to = |others: &[Round], of: fn(&Round) -> f64| {
+    let all = |of: Figure| median(rounds.iter().map(of).collect());
+    let to = |others: &[Round], of: Figure| {
         median(rounds.iter().zip(others).map(|(one, other)| of(one) / of(other)).collect())
     };
-    let (rate, cpu): (fn(&Round) -> f64, fn(&Round) -> f64) =
-        (|round| round.rate, |round| round.cpu_us);
+    let rate: Figure = |round| round.rate;
+    let cpu: Figure = |round| round.cpu_us;
     println!(
         "| {algorithm} | {what} | {:.0} | {:.2} | {:.0} µs | {:.2} | {:.2} |",
         all(rate),
@@ -115,6 +115,9 @@ fn line(algorithm: &str, what: &str, rounds: &[Round], raw: &[Round], open: &[Ro
         to(open, cpu),
     );
 }
+
+/// What is told of a round.
+type Figure = fn(&Round) -> f64;
 
 /// One side of one round.
 #[derive(Clone, Copy)]
