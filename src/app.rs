@@ -55,6 +55,7 @@ pub struct App {
     backends: BTreeMap<BackendName, Arc<dyn Backend>>,
     opened: BTreeMap<BackendName, Opened>,
     keyring: Keyring,
+    access: Access,
     health: Health,
     metrics: Metrics,
 }
@@ -63,6 +64,12 @@ impl App {
     /// Takes the ports, opens the store and the backends, and builds the keyring.
     pub async fn build(config: Config) -> Result<Self> {
         process::keep_memory_private()?;
+        let access = Access::new(config.access(), Arc::new(SystemClock))?;
+        if access.is_closed() {
+            tracing::error!(
+                "nobody may do anything: the configuration has no [[policy]]; `signkeep config defaults` shows one"
+            );
+        }
         let bound = Bound::bind(&config.listeners).await?;
         let store: Arc<dyn Store> = Arc::new(
             SqliteStore::open(&config.store)
@@ -96,6 +103,7 @@ impl App {
             backends,
             opened,
             keyring,
+            access,
             health: Health::default(),
             metrics,
         })
@@ -141,7 +149,7 @@ impl App {
                 metrics: self.metrics.clone(),
             }),
         ));
-        helpers.spawn(until_soft(stop.clone(), reload::run(file, telemetry)));
+        helpers.spawn(until_soft(stop.clone(), reload::run(file, telemetry, self.access.clone())));
         let mut faces = self.serve(&stop);
 
         let seeds = self.config.key_sets.clone();
@@ -185,7 +193,8 @@ impl App {
         let Ports { grpc, http, metrics } = self.bound.take();
         let (limits, usual) = (self.config.limits, grpc::Settings::default());
         let deps = grpc::Deps {
-            access: Access::open(),
+            access: self.access.clone(),
+            refusals: Arc::new(()),
             keyring: self.keyring.clone(),
             health: self.health.clone(),
             settings: grpc::Settings {
