@@ -18,6 +18,7 @@ mod issuer;
 mod limits;
 mod pattern;
 mod policy;
+mod visitor;
 
 pub use action::{Action, Role, UnknownAction};
 pub use caller::{Caller, LOOPBACK, Unknown, could_name};
@@ -27,10 +28,10 @@ pub use issuer::{Issuer, KeySource};
 pub use limits::Limits;
 pub use pattern::{InvalidPattern, Pattern};
 pub use policy::{Binding, Judged, Permit, Standing};
+pub use visitor::Visitor;
 
 use crate::clock::Clock;
 use crate::key::KeySetId;
-use crate::transport::Peer;
 use arc_swap::ArcSwap;
 use bearer::Bearers;
 use policy::Policy;
@@ -80,6 +81,8 @@ struct Inner {
 pub struct Prepared(Rules);
 
 struct Rules {
+    /// Counts the states of the rules.
+    number: u64,
     certificate_names: Vec<NameKind>,
     bearers: Bearers,
     policy: Policy,
@@ -159,19 +162,22 @@ impl Access {
         self.0.rules.load().policy.is_empty()
     }
 
-    /// Who is at the other end of `peer`; `bearer` is the token of an `authorization: Bearer` header,
-    /// if there is one.
-    pub async fn identify(&self, peer: &Peer, bearer: Option<&str>) -> Result<Caller, Unknown> {
+    /// Who `visitor` is; `bearer` is the token of an `authorization: Bearer` header, if there is one.
+    pub async fn identify(
+        &self,
+        visitor: &Visitor,
+        bearer: Option<&str>,
+    ) -> Result<Caller, Unknown> {
         let rules = self.0.rules.load_full();
         match bearer {
             Some(token) => rules.bearers.caller(token, self.0.clock.now()).await,
-            None => Caller::of(peer, &rules.certificate_names),
+            None => visitor.caller(rules.number, &rules.certificate_names),
         }
     }
 
     /// Whether some binding is for `caller`, or it comes from this machine.
-    pub fn is_welcome(&self, peer: &Peer, caller: &Caller) -> bool {
-        caller::is_local(peer) || self.0.rules.load().policy.names(caller)
+    pub fn is_welcome(&self, visitor: &Visitor, caller: &Caller) -> bool {
+        visitor.is_local() || self.0.rules.load().policy.names(caller)
     }
 
     /// Whether `caller` may do `action` with `key_set`, whether or not there is such a key set.
@@ -251,6 +257,7 @@ impl Rules {
         let none = Policy::default();
         let counted = before.map_or(&none, |rules| &rules.policy);
         Ok(Self {
+            number: before.map_or(0, |rules| rules.number + 1),
             certificate_names: settings.certificate_names,
             bearers: Bearers::new(settings.issuers, before.map(|rules| &rules.bearers), clock)?,
             policy: Policy::new(settings.policy, counted, Instant::now()),

@@ -5,6 +5,7 @@
 //! health says how things are, and what is down heals without a restart.
 
 mod backends;
+mod certificates;
 mod file;
 mod listeners;
 mod pin_memory;
@@ -22,7 +23,7 @@ pub use pin_memory::StorePinMemory;
 
 use crate::access::Access;
 use crate::backend::Backend;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::health::Health;
 use crate::key::BackendName;
@@ -35,7 +36,9 @@ use crate::telemetry::Telemetry;
 use crate::{grpc, http};
 use anyhow::{Context, Result, anyhow};
 use backends::Opened;
-use listeners::Ports;
+use certificates::Certificates;
+use listeners::{Taken, own_url};
+use reload::Reload;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -64,13 +67,14 @@ impl App {
     /// Takes the ports, opens the store and the backends, and builds the keyring.
     pub async fn build(config: Config) -> Result<Self> {
         process::keep_memory_private()?;
-        let access = Access::new(config.access(), Arc::new(SystemClock))?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let access = Access::new(config.access(), clock.clone())?;
         if access.is_closed() {
             tracing::error!(
                 "nobody may do anything: the configuration has no [[policy]]; `signkeep config defaults` shows one"
             );
         }
-        let bound = Bound::bind(&config.listeners).await?;
+        let bound = Bound::bind(&config.listeners, &clock).await?;
         let store: Arc<dyn Store> = Arc::new(
             SqliteStore::open(&config.store)
                 .await
@@ -89,7 +93,7 @@ impl App {
         let keyring = Keyring::open(keyring::Parts {
             store: store.clone(),
             backends: backends.clone(),
-            clock: Arc::new(SystemClock),
+            clock,
             limits: config.publication_limits(),
             metrics: metrics.clone(),
         })
@@ -149,7 +153,12 @@ impl App {
                 metrics: self.metrics.clone(),
             }),
         ));
-        helpers.spawn(until_soft(stop.clone(), reload::run(file, telemetry, self.access.clone())));
+        let certificates =
+            Certificates::new(self.bound.secured(), self.health.clone(), self.metrics.clone());
+        helpers.spawn(until_soft(stop.clone(), certificates.clone().run()));
+        let reloads: Vec<Box<dyn Reload>> =
+            vec![Box::new(telemetry), Box::new(self.access.clone()), Box::new(certificates)];
+        helpers.spawn(until_soft(stop.clone(), reload::run(file, Arc::new(reloads))));
         let mut faces = self.serve(&stop);
 
         let seeds = self.config.key_sets.clone();
@@ -190,7 +199,7 @@ impl App {
     /// Starts every face on its listeners.
     fn serve(&self, stop: &Stop) -> JoinSet<Result<()>> {
         let mut faces = JoinSet::new();
-        let Ports { grpc, http, metrics } = self.bound.take();
+        let Taken { grpc, http, metrics } = self.bound.take();
         let (limits, usual) = (self.config.limits, grpc::Settings::default());
         let deps = grpc::Deps {
             access: self.access.clone(),
@@ -208,7 +217,7 @@ impl App {
         faces.spawn(async move {
             grpc::serve(grpc, deps, async move { soft.soft().await }).await.context("gRPC")
         });
-        for (listener, address) in http {
+        for listener in http {
             let router = http::router(http::State {
                 keyring: self.keyring.clone(),
                 health: self.health.clone(),
@@ -218,7 +227,7 @@ impl App {
                     stale_while_revalidate: self.config.jwks.stale_while_revalidate,
                     stale_if_error: self.config.jwks.stale_if_error,
                     public_url: self.config.jwks.public_url.clone(),
-                    address,
+                    own_url: own_url(&listener),
                 },
             });
             let soft = stop.clone();
@@ -227,7 +236,7 @@ impl App {
                 Ok(())
             });
         }
-        for (listener, _address) in metrics {
+        for listener in metrics {
             let router = http::metrics::router(self.metrics.clone());
             let soft = stop.clone();
             faces.spawn(async move {

@@ -2,7 +2,7 @@
 //! domain.
 //!
 //! Parsing builds what the service runs on, so nothing is validated later and no half-checked text
-//! travels: a policy that does not hold together, a listener off loopback, a key set without a
+//! travels: a policy that does not hold together, a listener off loopback without TLS, a key set without a
 //! backend are refused here, each with the file and line or the environment variable that said it,
 //! and with what would be right. [`DEFAULTS`] is the manual.
 
@@ -27,7 +27,7 @@ pub use document::{Error, Place, Variable};
 pub use jwks::Jwks;
 pub use key_sets::Seed;
 pub use limits::Limits;
-pub use listeners::{Listeners, loopback};
+pub use listeners::{Listener, Listeners, loopback};
 pub use log::{Form, Log};
 pub use span::{Span, words};
 
@@ -167,6 +167,7 @@ impl File {
         }
         let jwks = self.jwks.build(document)?;
         let limits = jwks.limits(lease);
+        let for_listeners = self.limits.for_listeners(document)?;
         let mut key_sets = BTreeMap::new();
         for (id, section) in self.key_sets {
             let seed = section.build(document, &id, &backends, &limits)?;
@@ -177,7 +178,7 @@ impl File {
         Ok(Config {
             store: self.store.build(document, directory)?,
             backends,
-            listeners: self.listeners.build(document)?,
+            listeners: self.listeners.build(document, directory, &for_listeners)?,
             jwks,
             lease,
             log: self.log.checked(document)?,

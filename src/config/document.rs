@@ -11,7 +11,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 /// Every variable that sets a setting begins so.
 const PREFIX: &str = "SIGNKEEP_";
@@ -19,7 +19,7 @@ const PREFIX: &str = "SIGNKEEP_";
 const NOT_SETTINGS: [&str; 4] =
     ["SIGNKEEP_CONFIG", "SIGNKEEP_HTTP_URL", "SIGNKEEP_SERVER", "SIGNKEEP_SOFTHSM_MODULE"];
 /// Settings that are numbers, or true or false; a variable's value is text for every other.
-const NUMBERS: [&str; 8] = [
+const NUMBERS: [&str; 12] = [
     "workers",
     "queue",
     "rsa_bits",
@@ -28,6 +28,10 @@ const NUMBERS: [&str; 8] = [
     "multi_region",
     "rate",
     "concurrency",
+    "connections_max",
+    "streams_per_connection_max",
+    "header_bytes_max",
+    "message_bytes_max",
 ];
 /// Tables whose keys are names; names have dashes where variables have underscores.
 const NAMED: [&str; 2] = ["backends", "key_sets"];
@@ -125,32 +129,30 @@ impl<'a> Document<'a> {
         Ok((document, read))
     }
 
-    /// The error that `field`, a path with dots, is wrong.
+    /// The error that `field`, a path with dots and numbers for the entries of lists, is wrong.
     pub(super) fn wrong(&self, field: &str, what: impl fmt::Display) -> Error {
         let mut span = None;
-        let mut inner: Option<Inner<'_>> = Some(Inner::Table(self.tree.get_ref()));
+        let mut table = Some(self.tree.get_ref());
+        let mut list: Option<&DeArray<'_>> = None;
         for part in field.split('.') {
-            let found = match inner {
-                Some(Inner::Table(table)) => {
-                    let named = table.iter().find(|(key, _)| key.get_ref().as_ref() == part);
-                    named.map(|(key, value)| (key.span(), value))
+            if let Ok(index) = part.parse::<usize>() {
+                // A list of one may be written without being one.
+                if let Some(entries) = list.take() {
+                    let entry = entries.get(index);
+                    span = entry.map(Spanned::span).or(span);
+                    table = entry.and_then(|entry| entry.get_ref().as_table());
                 }
-                Some(Inner::List(list)) => {
-                    let entry = part.parse().ok().and_then(|at: usize| list.get(at));
-                    entry.map(|value| (value.span(), value))
-                }
-                None => None,
-            };
-            let Some((name, value)) = found else { break };
+                continue;
+            }
+            let found = table
+                .and_then(|table| table.iter().find(|(key, _)| key.get_ref().as_ref() == part));
+            let Some((key, value)) = found else { break };
             span = Some(match value.get_ref() {
-                DeValue::Table(_) => name,
+                DeValue::Table(_) => key.span(),
                 _ => value.span(),
             });
-            inner = match value.get_ref() {
-                DeValue::Table(table) => Some(Inner::Table(table)),
-                DeValue::Array(list) => Some(Inner::List(list)),
-                _ => None,
-            };
+            table = value.get_ref().as_table();
+            list = value.get_ref().as_array();
         }
         Error {
             place: span
@@ -182,12 +184,6 @@ impl<'a> Document<'a> {
         let before = self.text.get(..offset).unwrap_or(self.text);
         Place::Line(self.file.to_owned(), before.matches('\n').count() + 1)
     }
-}
-
-/// What a path leads through.
-enum Inner<'a> {
-    Table(&'a DeTable<'a>),
-    List(&'a [Spanned<DeValue<'a>>]),
 }
 
 /// Sets what `variable` names, with `at` as the place of its value.

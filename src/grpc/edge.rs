@@ -7,9 +7,8 @@ use super::deadline::{Deadline, Work};
 use super::gate::{Gate, Refusal};
 use super::proto::ErrorReason;
 use super::{Settings, status, told};
-use crate::access::{Caller, Unknown};
+use crate::access::{Caller, Unknown, Visitor};
 use crate::audit::Origin;
-use crate::transport::Peer;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -41,26 +40,22 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    /// Leads those who pass `gate` to `routes`; refuses new work once `stopping` says so.
+    /// Leads those who pass `gate` to `routes`, as many at once as there are `places`; refuses new
+    /// work once `stopping` says so.
     pub(super) fn new(
         routes: Routes,
         gate: Gate,
         settings: Settings,
+        places: Arc<Semaphore>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(settings.requests_max));
         Self { routes, gate, settings, stopping, places }
-    }
-
-    /// The limits and times in force.
-    pub(super) const fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// Answers one call. Never fails and never panics: whatever goes wrong becomes a status.
     pub(super) async fn answer(
         &self,
-        peer: &Peer,
+        visitor: &Visitor,
         request: http::Request<Body>,
     ) -> http::Response<Body> {
         let (mut head, body) = request.into_parts();
@@ -76,7 +71,7 @@ impl Edge {
         );
         let started = Instant::now();
         let mut response = async {
-            match self.admit(&mut head, peer, &id, started).await {
+            match self.admit(&mut head, visitor, &id, started).await {
                 Ok(admitted) => self.run(head, body, admitted).await,
                 Err(refused) => refused.into_http(),
             }
@@ -93,7 +88,7 @@ impl Edge {
     async fn admit(
         &self,
         head: &mut request::Parts,
-        peer: &Peer,
+        visitor: &Visitor,
         id: &Arc<str>,
         now: Instant,
     ) -> Result<Admitted, Status> {
@@ -103,10 +98,10 @@ impl Edge {
         }
         // Taken off whoever it is for, so that nothing beneath sees a token.
         let bearer = bearer(&mut head.headers);
-        let caller = if probed { None } else { Some(self.identify(peer, bearer, id).await?) };
+        let caller = if probed { None } else { Some(self.identify(visitor, bearer, id).await?) };
         if let Some(caller) = &caller {
             Span::current().record("caller", caller.as_str());
-            if is_reflection(head.uri.path()) && !self.gate.access.is_welcome(peer, caller) {
+            if is_reflection(head.uri.path()) && !self.gate.access.is_welcome(visitor, caller) {
                 return Err(status::not_welcome(caller));
             }
         }
@@ -122,7 +117,7 @@ impl Edge {
         let call = caller.map(|caller| Call {
             id: id.clone(),
             caller,
-            listener: peer.listener.clone(),
+            listener: visitor.peer().listener.clone(),
             deadline,
             gate: self.gate.clone(),
         });
@@ -131,16 +126,16 @@ impl Edge {
 
     async fn identify(
         &self,
-        peer: &Peer,
+        visitor: &Visitor,
         bearer: Result<Option<String>, Unknown>,
         id: &Arc<str>,
     ) -> Result<Caller, Status> {
         let known = match bearer {
-            Ok(token) => self.gate.access.identify(peer, token.as_deref()).await,
+            Ok(token) => self.gate.access.identify(visitor, token.as_deref()).await,
             Err(unknown) => Err(unknown),
         };
         known.map_err(|unknown| {
-            let (listener, request) = (peer.listener.clone(), id.clone());
+            let (listener, request) = (visitor.peer().listener.clone(), id.clone());
             let origin = Origin { caller: "".into(), listener, request };
             let reason = told::name(ErrorReason::CallerUnknown);
             let refusal = Refusal { origin: &origin, action: None, key_set: None, reason };

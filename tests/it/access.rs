@@ -6,18 +6,21 @@ mod command;
 mod limits;
 mod properties;
 mod reload;
+mod secured;
 mod table;
 mod tokens;
 
 use crate::harness::ring::{Life, World};
 use crate::harness::tokens::{Minter, in_file, issuer};
 use signkeep::access::{Access, Binding, Settings};
-use signkeep::clock::SystemClock;
 use signkeep::grpc::proto as pb;
 use signkeep::grpc::proto::key_service_client::KeyServiceClient;
 use signkeep::grpc::proto::signing_service_client::SigningServiceClient;
 use signkeep::grpc::{self, Deps, Refusal, Refusals};
 use signkeep::health::Health;
+use signkeep::transport::tls::Tls;
+use signkeep::transport::{Limits, Listener};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use tempfile::TempDir;
@@ -36,6 +39,7 @@ struct Guarded {
     life: Life,
     access: Access,
     minter: Minter,
+    address: SocketAddr,
     channel: Channel,
     noted: Arc<Noted>,
     folder: TempDir,
@@ -60,6 +64,11 @@ impl Refusals for Noted {
 impl Guarded {
     /// One with the key sets `default` and `other`.
     async fn by(policy: Vec<Binding>) -> Self {
+        Self::with(policy, None).await
+    }
+
+    /// The same with TLS, if it has some.
+    async fn with(policy: Vec<Binding>, tls: Option<Tls>) -> Self {
         let world = World::new().await;
         let life = world.life().await;
         life.create().await.unwrap();
@@ -71,7 +80,7 @@ impl Guarded {
         let minter = Minter::new("k1");
         let folder = tempfile::tempdir().unwrap();
         let access =
-            Access::new(settings(&minter, &folder, policy), Arc::new(SystemClock)).unwrap();
+            Access::new(settings(&minter, &folder, policy), world.clock.clone()).unwrap();
         let noted = Arc::new(Noted::default());
         let deps = Deps {
             access: access.clone(),
@@ -82,12 +91,17 @@ impl Guarded {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = Listener::plain("grpc", listener, Limits::GRPC).unwrap();
+        let listener = match tls {
+            Some(tls) => listener.with_tls(tls),
+            None => listener,
+        };
         let (stop, stopped) = oneshot::channel();
         tokio::spawn(grpc::serve(vec![listener], deps, async {
             stopped.await.ok();
         }));
         let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect_lazy();
-        Self { world, life, access, minter, channel, noted, folder, _stop: stop }
+        Self { world, life, access, minter, address, channel, noted, folder, _stop: stop }
     }
 
     /// Puts other bindings into force.

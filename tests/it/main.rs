@@ -19,4 +19,5 @@ mod kms;
 mod properties;
 mod stories;
 mod tidy;
+mod transport;
 mod vectors;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::access::{self, Access, Binding, Role};
 use crate::clock::SystemClock;
+use crate::transport::Peer;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 use tonic::codegen::Service;
@@ -59,7 +60,8 @@ fn setting(change: impl FnOnce(&mut Settings)) -> Setting {
     let rules = access::Settings { policy, ..access::Settings::default() };
     let access = Access::new(rules, Arc::new(SystemClock)).unwrap();
     let gate = Gate { access, refusals: Arc::new(()) };
-    Setting { edge: Edge::new(Routes::new(Odd), gate, settings, stopping), stop }
+    let places = Arc::new(Semaphore::new(settings.requests_max));
+    Setting { edge: Edge::new(Routes::new(Odd), gate, settings, places, stopping), stop }
 }
 
 async fn ask(edge: &Edge, path: &str, headers: &[(&'static str, &str)]) -> (Status, String) {
@@ -76,7 +78,8 @@ async fn ask_from(
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
-    let response = edge.answer(&Peer::plain("grpc", peer.parse().unwrap()), request).await;
+    let visitor = Peer::plain("grpc", peer.parse().unwrap()).into();
+    let response = edge.answer(&visitor, request).await;
     let id = response.headers()[REQUEST_ID].to_str().unwrap().to_owned();
     (Status::from_header_map(response.headers()).unwrap(), id)
 }

@@ -8,6 +8,7 @@ use signkeep::grpc::proto as pb;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+use serde_json::json;
 use tokio_stream::StreamExt;
 use tonic::Code;
 
@@ -117,4 +118,46 @@ async fn a_watch_of_all_tells_of_nothing_that_the_caller_may_not_see() {
     guarded.life.rotate().await.unwrap();
     let next = tokio::time::timeout(Duration::from_millis(300), watch.next()).await;
     assert!(next.is_err(), "it is told of what it may not see any more: {next:?}");
+}
+
+/// A token that lasts another minute, and the leeway.
+fn short(guarded: &Guarded, sub: &str) -> String {
+    let mut claims = crate::harness::tokens::claims(sub);
+    claims["exp"] = json!(guarded.life.ring.now().as_second() + 60);
+    format!("Bearer {}", guarded.minter.with(claims))
+}
+
+#[tokio::test]
+async fn a_stream_outlives_its_token_by_no_item_and_no_message() {
+    let policy = signers().into_iter().chain(watchers("default")).collect();
+    let guarded = Guarded::by(policy).await;
+    let (items, sent) = tokio::sync::mpsc::channel(1);
+    let mut request = tonic::Request::new(tokio_stream::wrappers::ReceiverStream::new(sent));
+    let header = short(&guarded, "signer").parse().unwrap();
+    request.metadata_mut().insert("authorization", header);
+    let item = |id: &str| pb::SignStreamRequest {
+        request_id: id.into(),
+        request: Some(super::sign("default")),
+    };
+    items.send(item("a")).await.unwrap();
+    let mut answers = guarded.signing().sign_stream(request).await.unwrap().into_inner();
+    let outcome = answers.message().await.unwrap().unwrap().outcome.unwrap();
+    assert!(matches!(outcome, pb::sign_stream_response::Outcome::Signed(_)), "{outcome:?}");
+    let mut request = tonic::Request::new(pb::WatchKeysRequest { key_set: "default".into() });
+    let header = short(&guarded, "watcher").parse().unwrap();
+    request.metadata_mut().insert("authorization", header);
+    let mut watch = guarded.keys().watch_keys(request).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().unwrap().snapshot);
+
+    guarded.world.clock.advance(Duration::from_secs(120));
+    items.send(item("b")).await.unwrap();
+    match answers.message().await.unwrap().unwrap().outcome.unwrap() {
+        pb::sign_stream_response::Outcome::Error(error) => {
+            assert_eq!(error.code, i32::from(Code::Unauthenticated), "{error:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    guarded.life.rotate().await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, watch.message()).await.unwrap().unwrap_err();
+    assert_eq!(reason(&ended), (Code::Unauthenticated, "CALLER_UNKNOWN".to_owned()));
 }

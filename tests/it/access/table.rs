@@ -13,7 +13,7 @@ use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 /// Who may do what with `default`, and with any key set that begins with `prod-`; nobody may do
 /// anything with `other`. One letter for each action in the order of [`Action::ALL`]: V S J R K B H C
 /// U D E X.
-const TABLE: [(&str, &str); 8] = [
+pub(super) const TABLE: [(&str, &str); 8] = [
     ("viewer", "V..........."),
     ("signer", "VSJ........."),
     ("jwt-signer", "V.J........."),

@@ -45,7 +45,7 @@ impl Desk {
     }
 
     async fn name_from(&self, peer: &Peer, token: &str) -> Result<String, String> {
-        match self.access.identify(peer, Some(token)).await {
+        match self.access.identify(&peer.clone().into(), Some(token)).await {
             Ok(caller) => Ok(caller.as_str().to_owned()),
             Err(Unknown::Token(why)) => Err(why),
             Err(other) => Err(other.to_string()),
@@ -72,7 +72,7 @@ async fn a_good_token_names_its_bearer_and_what_else_it_is_known_by() {
         claims["groups"] = json!(["deployers", "staff"]);
         claims["scope"] = json!("sign read");
     });
-    let caller = desk.access.identify(&peer(), Some(&minter.with(claims))).await.unwrap();
+    let caller = desk.access.identify(&peer().into(), Some(&minter.with(claims))).await.unwrap();
     assert_eq!(caller.as_str(), "jwt:ci:builder");
     let attributes: Vec<_> = caller.attributes().collect();
     assert_eq!(
@@ -188,7 +188,7 @@ async fn a_bad_token_is_no_way_back_to_the_certificates_name() {
     let client = Authority::new("a test's own").client(&["spiffe://test.example/issuer"]);
     let certificate = CertificateDer::from_pem_slice(client.certificate.as_bytes()).unwrap();
     let peer = Peer { certificates: vec![certificate.to_vec()], ..peer() };
-    let alone = desk.access.identify(&peer, None).await.unwrap();
+    let alone = desk.access.identify(&peer.clone().into(), None).await.unwrap();
     assert_eq!(alone.as_str(), "spiffe://test.example/issuer");
     assert!(desk.name_from(&peer, "no token").await.is_err());
     assert_eq!(desk.name_from(&peer, &minter.token("a")).await.unwrap(), "jwt:ci:a");
@@ -268,5 +268,5 @@ async fn an_issuer_that_is_out_from_the_start_keeps_nobody_else_out() {
     let desk = Desk::with(|_| publisher.source(HOUR));
     let refused = desk.name(&Minter::new("k1").token("builder")).await.unwrap_err();
     assert!(refused.contains("cannot be fetched"), "{refused}");
-    assert!(desk.access.identify(&peer(), None).await.is_ok());
+    assert!(desk.access.identify(&peer().into(), None).await.is_ok());
 }
