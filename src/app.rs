@@ -153,8 +153,12 @@ impl App {
                 metrics: self.metrics.clone(),
             }),
         ));
-        let certificates =
-            Certificates::new(self.bound.secured(), self.health.clone(), self.metrics.clone());
+        let certificates = Certificates::new(
+            self.bound.secured(),
+            self.config.listeners.clone(),
+            self.health.clone(),
+            self.metrics.clone(),
+        );
         helpers.spawn(until_soft(stop.clone(), certificates.clone().run()));
         let reloads: Vec<Box<dyn Reload>> =
             vec![Box::new(telemetry), Box::new(self.access.clone()), Box::new(certificates)];

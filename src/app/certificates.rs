@@ -5,7 +5,7 @@
 
 use super::listeners::Secured;
 use super::reload::{Commit, Reload};
-use crate::config::Config;
+use crate::config::{Config, Listener, Listeners};
 use crate::health::Health;
 use crate::metrics::Metrics;
 use crate::transport::tls::{Fresh, Worry};
@@ -22,6 +22,8 @@ const REMINDER: u64 = 720;
 #[derive(Clone)]
 pub(super) struct Certificates {
     listeners: Vec<Secured>,
+    /// The listeners as they were at start.
+    started: Listeners,
     health: Health,
     metrics: Metrics,
     /// By listener: why the files of now are not in force.
@@ -29,8 +31,13 @@ pub(super) struct Certificates {
 }
 
 impl Certificates {
-    pub(super) fn new(listeners: Vec<Secured>, health: Health, metrics: Metrics) -> Self {
-        Self { listeners, health, metrics, refused: Arc::default() }
+    pub(super) fn new(
+        listeners: Vec<Secured>,
+        started: Listeners,
+        health: Health,
+        metrics: Metrics,
+    ) -> Self {
+        Self { listeners, started, health, metrics, refused: Arc::default() }
     }
 
     /// Looks at the files until it is dropped.
@@ -126,19 +133,15 @@ fn tell(worries: &[(Arc<str>, Worry)]) {
 
 impl Reload for Certificates {
     fn prepare(&self, config: &Config) -> Result<Commit, String> {
+        let same = is_same_but_for_files(&self.started, &config.listeners);
+        if !same {
+            tracing::warn!("the listeners are others now: that comes into force at a restart");
+        }
         let mut commits: Vec<Commit> = Vec::new();
         for listener in &self.listeners {
-            let same = |(face, other): &(&str, &crate::config::Listener)| {
-                *face == listener.face && other.address == listener.wanted
-            };
-            let said = config.listeners.all().find(same).and_then(|(_, said)| said.tls.clone());
-            let Some(settings) = said else {
-                tracing::warn!(
-                    listener = &*listener.name,
-                    "the configuration has this listener with TLS no more; that takes a restart"
-                );
-                continue;
-            };
+            let said = config.listeners.all().nth(listener.index).filter(|_| same);
+            let settings = said.and_then(|(_, said)| said.tls.clone());
+            let settings = settings.unwrap_or_else(|| listener.tls.settings());
             match listener.tls.prepare(settings) {
                 Ok(fresh) => {
                     let (this, listener) = (self.clone(), listener.clone());
@@ -159,4 +162,16 @@ impl Reload for Certificates {
             this.report();
         }))
     }
+}
+
+/// Whether nothing differs but the settings of TLS where there was TLS before.
+fn is_same_but_for_files(before: &Listeners, now: &Listeners) -> bool {
+    let shape = |listeners: &Listeners| -> Vec<_> {
+        let shape = |(face, listener): (&'static str, &Listener)| {
+            let has_tls = listener.tls.is_some();
+            (face, listener.address.clone(), listener.mode, listener.limits, has_tls)
+        };
+        listeners.all().map(shape).collect()
+    };
+    shape(before) == shape(now)
 }

@@ -29,10 +29,8 @@ pub struct Bound {
 /// A listener with TLS, for whoever looks after its certificates.
 #[derive(Clone, Debug)]
 pub(super) struct Secured {
-    /// Its face.
-    pub(super) face: &'static str,
-    /// Its address as configured; a port 0 is still one.
-    pub(super) wanted: Address,
+    /// Which of all the listeners of the configuration it is.
+    pub(super) index: usize,
     /// Its name in the log and the metrics.
     pub(super) name: Arc<str>,
     pub(super) tls: Tls,
@@ -55,12 +53,12 @@ impl Bound {
         let mut taken = Taken::default();
         let mut addresses = Addresses::default();
         let mut secured = Vec::new();
-        for (face, wanted) in listeners.all() {
+        for (index, (face, wanted)) in listeners.all().enumerate() {
             let listener = take(face, wanted, clock).await?;
             let address = listener.address().clone();
             if let Some(tls) = listener.tls() {
                 let (name, tls) = (listener.name().clone(), tls.clone());
-                secured.push(Secured { face, wanted: wanted.address.clone(), name, tls });
+                secured.push(Secured { index, name, tls });
             }
             let (list, known) = match face {
                 "grpc" => (&mut taken.grpc, &mut addresses.grpc),

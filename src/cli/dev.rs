@@ -158,6 +158,6 @@ mod tests {
     #[test]
     fn only_loopback_addresses_are_taken() {
         assert!(address("127.0.0.1:0").is_ok());
-        assert!(address("0.0.0.0:0").unwrap_err().contains("loopback only"));
+        assert!(address("0.0.0.0:0").unwrap_err().contains("not a loopback address"));
     }
 }

@@ -85,7 +85,8 @@ mod tests {
     fn a_connection_is_at_rest_when_every_call_has_ended() {
         let activity = Activity::default();
         assert_eq!(activity.at_rest(), Some(0));
-        let (one, other) = (activity.begin(), activity.clone().begin());
+        let clone = activity.clone();
+        let (one, other) = (activity.begin(), clone.begin());
         assert_eq!(activity.at_rest(), None);
         drop(one);
         assert_eq!(activity.at_rest(), None);

@@ -3,6 +3,7 @@
 
 mod handshakes;
 mod reach;
+mod service;
 mod slow;
 mod swaps;
 

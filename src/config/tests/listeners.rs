@@ -1,3 +1,5 @@
+//! What may be said of listeners.
+
 use super::{FILE, parse, parse_with, with_token};
 use crate::config::{Config, Error, Place};
 use crate::transport::tls::{Certificates, Version};

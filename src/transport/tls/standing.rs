@@ -70,6 +70,6 @@ impl Standing {
             }
         }
         // The listener is gone; whoever stops it ends its connections.
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }

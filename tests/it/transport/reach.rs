@@ -1,6 +1,7 @@
 //! What answers where, and what does not.
 
 use super::*;
+use signkeep::clock::SystemClock;
 use signkeep::transport::{Connection, Credentials, Peer, accept};
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, watch};
@@ -121,7 +122,7 @@ async fn a_unix_socket_says_whose_process_calls_and_is_gone_after_the_stop() {
 #[tokio::test]
 async fn a_peer_is_known_by_the_certificate_that_it_has_shown() {
     let files = Files::new();
-    let clock = World::new().await.clock.clone();
+    let clock = Arc::new(SystemClock);
     let tls = Tls::load(files.settings(), Protocol::Http2, clock).unwrap();
     let anywhere: Address = "127.0.0.1:0".parse().unwrap();
     let listener = Listener::bind("grpc", &anywhere, 0, Limits::GRPC).await.unwrap().with_tls(tls);

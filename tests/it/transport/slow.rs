@@ -57,9 +57,9 @@ async fn trickle(stream: &mut TcpStream, byte: u8) {
             if stream.write_all(&[byte]).await.is_err() {
                 return;
             }
-            match tokio::time::timeout(TRICKLE, stream.read(&mut rest)).await {
-                Ok(Ok(0) | Err(_)) => return,
-                Ok(Ok(_)) | Err(_) => {}
+            let read = tokio::time::timeout(TRICKLE, stream.read(&mut rest)).await;
+            if matches!(read, Ok(Ok(0) | Err(_))) {
+                return;
             }
         }
     };
