@@ -58,6 +58,7 @@ pub struct App {
     backends: BTreeMap<BackendName, Arc<dyn Backend>>,
     opened: BTreeMap<BackendName, Opened>,
     keyring: Keyring,
+    access: Access,
     health: Health,
     metrics: Metrics,
 }
@@ -67,6 +68,12 @@ impl App {
     pub async fn build(config: Config) -> Result<Self> {
         process::keep_memory_private()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let access = Access::new(config.access(), clock.clone())?;
+        if access.is_closed() {
+            tracing::error!(
+                "nobody may do anything: the configuration has no [[policy]]; `signkeep config defaults` shows one"
+            );
+        }
         let bound = Bound::bind(&config.listeners, &clock).await?;
         let store: Arc<dyn Store> = Arc::new(
             SqliteStore::open(&config.store)
@@ -100,6 +107,7 @@ impl App {
             backends,
             opened,
             keyring,
+            access,
             health: Health::default(),
             metrics,
         })
@@ -152,7 +160,8 @@ impl App {
             self.metrics.clone(),
         );
         helpers.spawn(until_soft(stop.clone(), certificates.clone().run()));
-        let reloads: Vec<Box<dyn Reload>> = vec![Box::new(telemetry), Box::new(certificates)];
+        let reloads: Vec<Box<dyn Reload>> =
+            vec![Box::new(telemetry), Box::new(self.access.clone()), Box::new(certificates)];
         helpers.spawn(until_soft(stop.clone(), reload::run(file, Arc::new(reloads))));
         let mut faces = self.serve(&stop);
 
@@ -197,7 +206,8 @@ impl App {
         let Taken { grpc, http, metrics } = self.bound.take();
         let (limits, usual) = (self.config.limits, grpc::Settings::default());
         let deps = grpc::Deps {
-            access: Access::open(),
+            access: self.access.clone(),
+            refusals: Arc::new(()),
             keyring: self.keyring.clone(),
             health: self.health.clone(),
             settings: grpc::Settings {

@@ -14,6 +14,7 @@ mod convert;
 mod deadline;
 mod edge;
 mod encode;
+mod gate;
 mod health;
 mod keys;
 mod page;
@@ -26,6 +27,8 @@ mod stream;
 mod told;
 mod violations;
 mod watch;
+
+pub use gate::{Refusal, Refusals};
 
 use crate::access::Access;
 use crate::health::Health;
@@ -41,6 +44,8 @@ use tokio::task::JoinSet;
 pub struct Deps {
     /// Who may do what.
     pub access: Access,
+    /// Who is told of calls that are not let through.
+    pub refusals: Arc<dyn Refusals>,
     /// The custodian that is asked.
     pub keyring: Keyring,
     /// How the service is; gRPC health follows it.
@@ -102,14 +107,14 @@ pub async fn serve(
     let drain_timeout = deps.settings.drain_timeout;
     let health = deps.health.clone();
     let settings = deps.settings.clone();
-    let access = deps.access.clone();
+    let gate = gate::Gate { access: deps.access.clone(), refusals: deps.refusals.clone() };
     let places = Arc::new(Semaphore::new(settings.requests_max));
     let mut acceptors = JoinSet::new();
     for listener in listeners {
         let limit = listener.limits().message_bytes_max;
         let routes = routes::routes(deps.clone(), limit, &stopping)?;
-        let (access, settings, places) = (access.clone(), settings.clone(), places.clone());
-        let edge = edge::Edge::new(routes, access, settings, places, stopping.clone());
+        let (gate, settings, places) = (gate.clone(), settings.clone(), places.clone());
+        let edge = edge::Edge::new(routes, gate, settings, places, stopping.clone());
         acceptors.spawn(connection::accept(listener, Arc::new(edge), stopping.clone()));
     }
     tokio::select! {

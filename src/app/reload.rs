@@ -5,6 +5,7 @@
 //! it is asked for, which may fail; only when all are ready does each put it into force, which may
 //! not.
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::telemetry::Telemetry;
 use std::path::{Path, PathBuf};
@@ -68,6 +69,14 @@ impl Reload for Telemetry {
                 tracing::error!(%error, "the log's level could not be changed");
             }
         }))
+    }
+}
+
+impl Reload for Access {
+    fn prepare(&self, config: &Config) -> Result<Commit, String> {
+        let rules = self.prepare(config.access()).map_err(|error| error.to_string())?;
+        let access = self.clone();
+        Ok(Box::new(move || access.apply(rules)))
     }
 }
 

@@ -27,13 +27,15 @@ const NOT_SETTINGS: [&str; 8] = [
     "SIGNKEEP_TOKEN_FILE",
 ];
 /// Settings that are numbers, or true or false; a variable's value is text for every other.
-const NUMBERS: [&str; 10] = [
+const NUMBERS: [&str; 12] = [
     "workers",
     "queue",
     "rsa_bits",
     "requests_per_second",
     "in_flight",
     "multi_region",
+    "rate",
+    "concurrency",
     "connections_max",
     "streams_per_connection_max",
     "header_bytes_max",

@@ -312,3 +312,85 @@ fn a_build_without_kms_says_so() {
     assert_eq!(error.field, "backends.kms.kind");
     assert!(error.what.contains("--features aws-kms"), "{error}");
 }
+
+const ISSUER: &str = "[[callers.jwt]]\nname = \"ci\"\nissuer = \"https://ci.example/\"\naudience = \"signkeep\"\nalgorithms = \"ES256\"\njwks_file = \"jwks.json\"\n";
+const BINDING: &str =
+    "[[policy]]\ncallers = \"uid:1000\"\nkey_sets = [\"default\", \"prod-*\"]\nroles = \"jwt-signer\"\n";
+
+#[test]
+fn without_a_binding_the_policy_is_empty() {
+    assert!(parse(SMALL).unwrap().policy.is_empty());
+}
+
+#[test]
+fn a_binding_is_read_with_one_value_where_a_list_may_stand() {
+    let claims = "rate = 5\n[policy.claims]\nsubjects = \"{caller}\"\nfixed = { env = \"prod\", n = [1, 2.5, true] }\n";
+    let config = parse(&with_token(&format!("{BINDING}{claims}"))).unwrap();
+    let binding = &config.policy[0];
+    assert_eq!(binding.callers[0].as_str(), "uid:1000");
+    assert_eq!(binding.key_sets.len(), 2);
+    assert_eq!(binding.limits.rate.map(std::num::NonZeroU32::get), Some(5));
+    let claims = binding.claims.as_ref().unwrap();
+    assert_eq!(claims.fixed["n"], serde_json::json!([1, 2.5, true]));
+    assert_eq!(config.access().policy, config.policy);
+}
+
+#[test]
+fn a_binding_that_cannot_be_meant_is_refused_with_its_field() {
+    for (from, to, field) in [
+        ("\"uid:1000\"", "[]", "callers"),
+        ("\"uid:1000\"", "\"issuer\"", "callers"),
+        ("\"uid:1000\"", "\"uid:{caller}\"", "callers"),
+        ("\"uid:1000\"", "\"***\"", "callers"),
+        ("prod-*", "Prod", "key_sets"),
+        ("prod-*", "signkeep-audit", "key_sets"),
+        ("\"jwt-signer\"", "[]", "roles"),
+        ("\"jwt-signer\"\n", "\"signer\"\nrate = 0\n", "rate"),
+        ("\"jwt-signer\"\n", "\"signer\"\nconcurrency = 0\n", "concurrency"),
+        ("\"jwt-signer\"\n", "\"signer\"\n[policy.claims]\n", "claims"),
+        ("\"jwt-signer\"\n", "\"viewer\"\n[policy.claims]\n", "claims"),
+        ("\"jwt-signer\"\n", "\"jwt-signer\"\n[policy.claims]\nfixed = { iss = 1 }\n", "claims.fixed.iss"),
+        ("\"jwt-signer\"\n", "\"jwt-signer\"\n[policy.claims]\nfixed = { d = 2026-11-23 }\n", "claims.fixed.d"),
+        ("\"jwt-signer\"\n", "\"jwt-signer\"\n[policy.claims]\nlifetime_max = \"0s\"\n", "claims.lifetime_max"),
+        ("\"jwt-signer\"\n", "\"jwt-signer\"\n[policy.claims]\nrequired = \"a\"\nforbidden = \"a\"\n", "claims.forbidden"),
+    ] {
+        let text = with_token(&BINDING.replace(from, to));
+        let error = parse(&text).unwrap_err();
+        assert_eq!(error.field, format!("policy.0.{field}"), "{to}: {error}");
+        assert!(matches!(error.place, Place::Line(_, line) if line > 6), "{to}: {error}");
+    }
+    let error = parse(&with_token(&BINDING.replace("jwt-signer", "root"))).unwrap_err();
+    assert!(error.what.contains("jwt-signer"), "{error}");
+}
+
+#[test]
+fn an_issuer_that_cannot_be_trusted_is_refused_with_its_field() {
+    assert_eq!(parse(&with_token(ISSUER)).unwrap().callers.issuers.len(), 1);
+    for (from, to, field) in [
+        ("\"ci\"", "\"c:i\"", "name"),
+        ("\"https://ci.example/\"", "\"\"", "issuer"),
+        ("\"signkeep\"", "\"\"", "audience"),
+        ("\"ES256\"", "[]", "algorithms"),
+        ("jwks_file = \"jwks.json\"", "leeway = \"1m\"", "jwks_url"),
+        ("jwks_file = \"jwks.json\"", "jwks_url = \"http://ci.example/\"", "jwks_url"),
+        ("jwks_file = \"jwks.json\"", "jwks_url = \"http://127.0.0.1.evil.example/\"", "jwks_url"),
+        ("jwks_file = \"jwks.json\"", "jwks_url = \"http://localhost@evil.example/\"", "jwks_url"),
+        ("jwks_file = \"jwks.json\"", "jwks_url = \"ci.example\"", "jwks_url"),
+        ("jwks_file = \"jwks.json\"", "jwks_url = \"https://x/\"\njwks_file = \"y\"", "jwks_url"),
+        ("algorithms", "leeway = \"11m\"\nalgorithms", "leeway"),
+        ("algorithms", "keep_keys = \"1m\"\nalgorithms", "keep_keys"),
+    ] {
+        let error = parse(&with_token(&ISSUER.replace(from, to))).unwrap_err();
+        assert_eq!(error.field, format!("callers.jwt.0.{field}"), "{to}: {error}");
+    }
+    for name in ["HS256", "none", "RS1"] {
+        let error = parse(&with_token(&ISSUER.replace("ES256", name))).unwrap_err();
+        assert!(error.field.starts_with("callers.jwt.0"), "{error}");
+    }
+    for url in ["http://127.0.0.1:8080/", "http://[::1]/", "http://localhost/", "https://x/"] {
+        let text = ISSUER.replace("jwks_file = \"jwks.json\"", &format!("jwks_url = \"{url}\""));
+        assert!(parse(&with_token(&text)).is_ok(), "{url}");
+    }
+    let twice = with_token(&format!("{ISSUER}{ISSUER}"));
+    assert_eq!(parse(&twice).unwrap_err().field, "callers.jwt.1.name");
+}

@@ -3,7 +3,8 @@
 //! [`crate::transport`]'s.
 
 use super::edge::Edge;
-use crate::transport::{self, Activity, Connection, Counted, Limits, Listener, Peer, Protocol};
+use crate::access::Visitor;
+use crate::transport::{self, Activity, Connection, Counted, Limits, Listener, Protocol};
 use futures_util::future::BoxFuture;
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -25,7 +26,8 @@ pub(super) async fn accept(listener: Listener, edge: Arc<Edge>, stopping: watch:
     let builder = builder(listener.limits());
     transport::accept(listener, Protocol::Http2, stopping, move |connection: Connection| {
         let Connection { stream, peer, bounds } = connection;
-        let service = Client { edge: edge.clone(), peer, activity: bounds.activity() };
+        let visitor = Arc::new(Visitor::new(peer));
+        let service = Client { edge: edge.clone(), visitor, activity: bounds.activity() };
         let open =
             builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         bounds.drive(open)
@@ -50,7 +52,7 @@ fn builder(limits: &Limits) -> http2::Builder<TokioExecutor> {
 #[derive(Clone)]
 struct Client {
     edge: Arc<Edge>,
-    peer: Arc<Peer>,
+    visitor: Arc<Visitor>,
     activity: Activity,
 }
 
@@ -68,9 +70,10 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let (edge, peer, call) = (self.edge.clone(), self.peer.clone(), self.activity.begin());
+        let (edge, visitor, call) =
+            (self.edge.clone(), self.visitor.clone(), self.activity.begin());
         Box::pin(async move {
-            let response = edge.answer(&peer, request.map(Body::new)).await;
+            let response = edge.answer(&visitor, request.map(Body::new)).await;
             Ok(response.map(|body| Counted::new(body, call)))
         })
     }

@@ -4,9 +4,11 @@
 
 use super::call::{Call, REQUEST_ID, request_id};
 use super::deadline::{Deadline, Work};
-use super::{Settings, status};
-use crate::access::Access;
-use crate::transport::Peer;
+use super::gate::{Gate, Refusal};
+use super::proto::ErrorReason;
+use super::{Settings, status, told};
+use crate::access::{Caller, Unknown, Visitor};
+use crate::audit::Origin;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -25,34 +27,35 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// Longest part of a path that is logged, in characters.
 const PATH_LOGGED: usize = 96;
 const STATUS: &str = "grpc-status";
+const AUTHORIZATION: &str = "authorization";
 const DETAILS: &str = "grpc-status-details-bin";
 
 /// The way in and out.
 pub(super) struct Edge {
     routes: Routes,
-    access: Access,
+    gate: Gate,
     settings: Settings,
     stopping: watch::Receiver<bool>,
     places: Arc<Semaphore>,
 }
 
 impl Edge {
-    /// Leads those whom `access` knows to `routes`, as many at once as there are `places`; refuses
-    /// new work once `stopping` says so.
+    /// Leads those who pass `gate` to `routes`, as many at once as there are `places`; refuses new
+    /// work once `stopping` says so.
     pub(super) fn new(
         routes: Routes,
-        access: Access,
+        gate: Gate,
         settings: Settings,
         places: Arc<Semaphore>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        Self { routes, access, settings, stopping, places }
+        Self { routes, gate, settings, stopping, places }
     }
 
     /// Answers one call. Never fails and never panics: whatever goes wrong becomes a status.
     pub(super) async fn answer(
         &self,
-        peer: &Peer,
+        visitor: &Visitor,
         request: http::Request<Body>,
     ) -> http::Response<Body> {
         let (mut head, body) = request.into_parts();
@@ -68,7 +71,7 @@ impl Edge {
         );
         let started = Instant::now();
         let mut response = async {
-            match self.admit(&mut head, peer, &id, started).await {
+            match self.admit(&mut head, visitor, &id, started).await {
                 Ok(admitted) => self.run(head, body, admitted).await,
                 Err(refused) => refused.into_http(),
             }
@@ -85,7 +88,7 @@ impl Edge {
     async fn admit(
         &self,
         head: &mut request::Parts,
-        peer: &Peer,
+        visitor: &Visitor,
         id: &Arc<str>,
         now: Instant,
     ) -> Result<Admitted, Status> {
@@ -93,9 +96,15 @@ impl Edge {
         if *self.stopping.borrow() && !probed {
             return Err(status::shutting_down());
         }
-        let caller = self.access.identify(peer, None).await;
-        let caller = caller.map_err(|_| status::caller_unknown())?;
-        Span::current().record("caller", caller.as_str());
+        // Taken off whoever it is for, so that nothing beneath sees a token.
+        let bearer = bearer(&mut head.headers);
+        let caller = if probed { None } else { Some(self.identify(visitor, bearer, id).await?) };
+        if let Some(caller) = &caller {
+            Span::current().record("caller", caller.as_str());
+            if is_reflection(head.uri.path()) && !self.gate.access.is_welcome(visitor, caller) {
+                return Err(status::not_welcome(caller));
+            }
+        }
         let work = Work::at(head.uri.path());
         let deadline = Deadline::take(&mut head.headers, work, now, &self.settings)
             .map_err(|_| status::malformed_timeout())?;
@@ -105,10 +114,34 @@ impl Edge {
             let place = self.places.clone().try_acquire_owned();
             Some(place.map_err(|_| status::overloaded())?)
         };
-        let id = id.clone();
-        let listener = peer.listener.clone();
-        let call = Call { id, caller, listener, deadline };
-        Ok(Admitted { call, work, place })
+        let call = caller.map(|caller| Call {
+            id: id.clone(),
+            caller,
+            listener: visitor.peer().listener.clone(),
+            deadline,
+            gate: self.gate.clone(),
+        });
+        Ok(Admitted { id: id.clone(), call, deadline, work, place })
+    }
+
+    async fn identify(
+        &self,
+        visitor: &Visitor,
+        bearer: Result<Option<String>, Unknown>,
+        id: &Arc<str>,
+    ) -> Result<Caller, Status> {
+        let known = match bearer {
+            Ok(token) => self.gate.access.identify(visitor, token.as_deref()).await,
+            Err(unknown) => Err(unknown),
+        };
+        known.map_err(|unknown| {
+            let (listener, request) = (visitor.peer().listener.clone(), id.clone());
+            let origin = Origin { caller: "".into(), listener, request };
+            let reason = told::name(ErrorReason::CallerUnknown);
+            let refusal = Refusal { origin: &origin, action: None, key_set: None, reason };
+            self.gate.refusals.refused(&refusal);
+            status::caller_unknown(&unknown)
+        })
     }
 
     async fn run(
@@ -117,11 +150,12 @@ impl Edge {
         body: Body,
         admitted: Admitted,
     ) -> http::Response<Body> {
-        let Admitted { call, work, place } = admitted;
-        let id = call.id.clone();
-        let end = call.deadline.end().filter(|_| work != Work::Stream);
-        let ours = !is_probe(head.uri.path());
-        head.extensions.insert(call);
+        let Admitted { id, call, deadline, work, place } = admitted;
+        let end = deadline.end().filter(|_| work != Work::Stream);
+        let ours = call.is_some();
+        if let Some(call) = call {
+            head.extensions.insert(call);
+        }
         let request = http::Request::from_parts(head, body);
         let work = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();
         let ended = match end {
@@ -141,13 +175,37 @@ impl Edge {
 
 /// A call that may go on.
 struct Admitted {
-    call: Call,
+    id: Arc<str>,
+    /// None for a probe, which anybody may send.
+    call: Option<Call>,
+    deadline: Deadline,
     work: Work,
     place: Option<OwnedSemaphorePermit>,
 }
 
 fn is_probe(path: &str) -> bool {
     path.starts_with("/grpc.health.v1.")
+}
+
+fn is_reflection(path: &str) -> bool {
+    path.starts_with("/grpc.reflection.")
+}
+
+/// Takes the token off the headers, if there is one (RFC 6750 section 2.1).
+fn bearer(headers: &mut HeaderMap) -> Result<Option<String>, Unknown> {
+    let given: Vec<_> = headers.get_all(AUTHORIZATION).iter().cloned().collect();
+    headers.remove(AUTHORIZATION);
+    let value = match given.as_slice() {
+        [] => return Ok(None),
+        [one] => one.to_str().map_err(|_| Unknown::Authorization)?,
+        _ => return Err(Unknown::Authorization),
+    };
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+            Ok(Some(token.trim_matches(' ').to_owned()))
+        }
+        _ => Err(Unknown::Authorization),
+    }
 }
 
 /// The response, or if it is an error that tonic made by itself, that error as we tell it. Errors

@@ -18,7 +18,7 @@ pub(super) fn routes(
     limit: usize,
     stopping: &watch::Receiver<bool>,
 ) -> Result<Routes, Error> {
-    let Deps { access: _, keyring, health, settings } = deps;
+    let Deps { access: _, refusals: _, keyring, health, settings } = deps;
     let signing = Signing::new(keyring.clone(), settings.clone(), stopping.clone());
     let keys = Keys::new(keyring, settings, stopping.clone());
     let reflection = || {

@@ -7,17 +7,18 @@ mod release;
 mod streams;
 mod watch;
 
+use crate::harness::access::open;
 use crate::harness::ring::{Life, World};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use signkeep::access::Access;
 use signkeep::grpc::proto::key_service_client::KeyServiceClient;
 use signkeep::grpc::proto::signing_service_client::SigningServiceClient;
 use signkeep::grpc::{self, Deps, Error, Settings, proto as pb};
 use signkeep::health::Health;
 use signkeep::transport::{Limits, Listener};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -63,7 +64,8 @@ impl Server {
         let world = World::new().await;
         let life = world.life().await;
         let deps = Deps {
-            access: Access::open(),
+            access: open(),
+            refusals: Arc::new(()),
             keyring: life.ring.clone(),
             health: health.clone(),
             settings,

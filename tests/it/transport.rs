@@ -7,12 +7,12 @@ mod service;
 mod slow;
 mod swaps;
 
+use crate::harness::access::open;
 use crate::harness::authority::{Authority, Issued};
 use crate::harness::ring::World;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion, version};
-use signkeep::access::Access;
 use signkeep::grpc::proto::signing_service_client::SigningServiceClient;
 use signkeep::grpc::{self, Deps, Error, Settings, proto as pb};
 use signkeep::health::Health;
@@ -131,7 +131,8 @@ impl Site {
         let listener = listener.with_tls(tls.clone());
         let address = listener.address().tcp().unwrap();
         let deps = Deps {
-            access: Access::open(),
+            access: open(),
+            refusals: Arc::new(()),
             keyring: life.ring.clone(),
             health: Health::default(),
             settings: Settings::default(),
@@ -186,7 +187,7 @@ async fn sign(client: &mut SigningServiceClient<Channel>) -> Result<(), tonic::S
     client.sign(request).await.map(|_| ())
 }
 
-fn client_config(
+pub(crate) fn client_config(
     server_ca: &Authority,
     client: Option<&Issued>,
     versions: &[&'static SupportedProtocolVersion],
@@ -212,7 +213,10 @@ fn client_config(
     config
 }
 
-async fn shake(address: SocketAddr, config: Arc<ClientConfig>) -> io::Result<TlsStream<TcpStream>> {
+pub(crate) async fn shake(
+    address: SocketAddr,
+    config: Arc<ClientConfig>,
+) -> io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(address).await?;
     let name = ServerName::try_from("localhost").unwrap();
     TlsConnector::from(config).connect(name, stream).await

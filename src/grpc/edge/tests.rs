@@ -1,4 +1,7 @@
 use super::*;
+use crate::access::{self, Access, Binding, Role};
+use crate::clock::SystemClock;
+use crate::transport::Peer;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 use tonic::codegen::Service;
@@ -48,8 +51,17 @@ fn setting(change: impl FnOnce(&mut Settings)) -> Setting {
     let mut settings = Settings::default();
     change(&mut settings);
     let (stop, stopping) = watch::channel(false);
+    let policy = vec![Binding {
+        callers: vec!["anonymous@loopback".parse().unwrap()],
+        key_sets: vec!["*".parse().unwrap()],
+        roles: vec![Role::Viewer],
+        ..Binding::default()
+    }];
+    let rules = access::Settings { policy, ..access::Settings::default() };
+    let access = Access::new(rules, Arc::new(SystemClock)).unwrap();
+    let gate = Gate { access, refusals: Arc::new(()) };
     let places = Arc::new(Semaphore::new(settings.requests_max));
-    Setting { edge: Edge::new(Routes::new(Odd), Access::open(), settings, places, stopping), stop }
+    Setting { edge: Edge::new(Routes::new(Odd), gate, settings, places, stopping), stop }
 }
 
 async fn ask(edge: &Edge, path: &str, headers: &[(&'static str, &str)]) -> (Status, String) {
@@ -66,7 +78,8 @@ async fn ask_from(
     for (name, value) in headers {
         request.headers_mut().insert(*name, value.parse().unwrap());
     }
-    let response = edge.answer(&Peer::plain("grpc", peer.parse().unwrap()), request).await;
+    let visitor = Peer::plain("grpc", peer.parse().unwrap()).into();
+    let response = edge.answer(&visitor, request).await;
     let id = response.headers()[REQUEST_ID].to_str().unwrap().to_owned();
     (Status::from_header_map(response.headers()).unwrap(), id)
 }

@@ -15,7 +15,8 @@ async fn plain(limits: Limits) -> (SocketAddr, Life, oneshot::Sender<()>) {
     let listener = Listener::plain("grpc", listener, limits).unwrap();
     let address = listener.address().tcp().unwrap();
     let deps = Deps {
-        access: Access::open(),
+        access: open(),
+        refusals: Arc::new(()),
         keyring: life.ring.clone(),
         health: Health::default(),
         settings: Settings::default(),
