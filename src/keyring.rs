@@ -16,6 +16,7 @@ mod create;
 mod doubt;
 mod error;
 mod generate;
+mod internal;
 mod list;
 mod recover;
 mod repeat;
@@ -32,6 +33,7 @@ mod watch;
 
 pub use answer::{Barrier, Changed, Cursor, Event, Jwt, Listed, Page, Signed};
 pub use error::{Error, InvalidField, OpenError};
+pub use internal::Internal;
 pub use recover::{Absent, Survey, Unexplained};
 pub use request::{
     Context, Create, InvalidRequestId, Mode, PolicyUpdate, RequestId, Revoke, Rollback, Rotate,
@@ -46,6 +48,7 @@ use crate::metrics::Metrics;
 use crate::store::{RequestKey, Store};
 use arc_swap::ArcSwap;
 use doubt::Doubt;
+use generate::deadline_in;
 use jiff::Timestamp;
 use rotator::Backoff;
 use snapshot::Snapshot;
@@ -167,9 +170,11 @@ impl Keyring {
 }
 
 /// Refuses a JWKS that may be kept for longer than a key set waits before its next key signs.
+/// Internal key sets are in no JWKS.
 fn propagates(key_sets: &[KeySet], limits: &PublicationLimits) -> Result<(), OpenError> {
     let least = limits.propagation_delay_min();
-    let serving = key_sets.iter().filter(|set| set.service != Service::Deleted);
+    let served = |set: &&KeySet| set.service != Service::Deleted && !set.id.is_internal();
+    let serving = key_sets.iter().filter(served);
     let short = serving.filter(|set| set.policy.propagation_delay < least);
     let key_sets: Vec<_> = short.map(|set| set.id.clone()).collect();
     if key_sets.is_empty() {

@@ -76,7 +76,7 @@ impl Keyring {
 
 impl Line {
     /// The key to sign with, if the key set signs and has the key that the caller expects.
-    fn ready(self: &Line, expected: Option<Kid>) -> Result<&Signer, Error> {
+    pub(super) fn ready(&self, expected: Option<Kid>) -> Result<&Signer, Error> {
         if self.set.service != Service::Enabled {
             return Err(Error::Disabled { id: self.set.id.clone() });
         }
@@ -92,7 +92,7 @@ impl Line {
 }
 
 impl Signer {
-    async fn sign(&self, input: Input, deadline: Instant) -> Result<Vec<u8>, Error> {
+    pub(super) async fn sign(&self, input: Input, deadline: Instant) -> Result<Vec<u8>, Error> {
         let name = &self.backend_name;
         let failed = |source| Error::Backend { name: name.clone(), source };
         let backend = self.backend.as_ref().ok_or_else(|| {
