@@ -8,7 +8,7 @@ pub mod sqlite;
 
 mod row;
 
-use crate::audit;
+use crate::audit::{Checkpoint, Head, Linked, Record};
 use crate::key::{Key, KeySet, KeySetId, Kid, MaterialId, Reservation, StateName};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -64,9 +64,25 @@ pub trait Store: Send + Sync + 'static {
     /// Drops answers given before `until`.
     async fn drop_answers(&self, until: Timestamp) -> Result<(), Error>;
 
-    /// At most `limit` audit records after number `after`, oldest first, each with its number.
-    async fn audit_trail(&self, after: u64, limit: u32)
-    -> Result<Vec<(u64, audit::Record)>, Error>;
+    /// Appends `records` to the record, all of them or none, and returns its new end. Somebody
+    /// else's writing to it since this store last did is recorded first, and stops nothing.
+    async fn append_audit(&self, records: &[Record]) -> Result<Head, Error>;
+
+    /// The end of the record.
+    async fn audit_head(&self) -> Result<Head, Error>;
+
+    /// At most `limit` records after number `after`, oldest first, as they were written: whether
+    /// they fit together is for a verifier to see.
+    async fn audit_trail(&self, after: u64, limit: u32) -> Result<Vec<Linked>, Error>;
+
+    /// Appends the checkpoint that follows the last one ([`Kind::Conflict`] otherwise). Idempotent.
+    async fn append_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error>;
+
+    /// At most `limit` checkpoints after number `after`, oldest first.
+    async fn checkpoints(&self, after: u64, limit: u32) -> Result<Vec<Checkpoint>, Error>;
+
+    /// The last checkpoint.
+    async fn last_checkpoint(&self) -> Result<Option<Checkpoint>, Error>;
 
     /// The hash of the PIN that a token refused, see [`crate::backend::PinMemory`].
     async fn refused_pin(&self, token: &str) -> Result<Option<String>, Error>;
@@ -109,7 +125,7 @@ pub struct Change {
     /// new: its reservation must be there, not abandoned, and goes ([`Kind::Conflict`] otherwise).
     pub after: KeySet,
     /// The audit record, with the same fate.
-    pub record: audit::Record,
+    pub record: Record,
     /// The answer to be repeated if the request is, with the same fate.
     pub answer: Option<Answer>,
 }

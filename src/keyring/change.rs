@@ -116,14 +116,11 @@ impl Keyring {
         let now = self.now();
         let answer = job.answer(now, &after, subject, caches_at_risk)?;
         let record = Record {
-            time: now,
-            caller: job.origin.caller.to_string(),
-            action,
-            key_set: after.id.clone(),
+            key_set: Some(after.id.clone()),
             kid: subject,
             reason,
-            request: job.origin.request.to_string(),
             detail,
+            ..Record::new(now, &job.origin, action)
         };
         let change = Change { before, after: after.clone(), record, answer };
         job.begin_commit()?;

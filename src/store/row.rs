@@ -4,15 +4,15 @@
 //! missing or left over, a kid that is none) is [`Impossible`], by column: better a service that
 //! stops and says where than one that signs by a guess.
 
+mod audit;
 mod key;
 mod state;
 
+pub(super) use audit::{AuditRow, CheckpointRow};
 pub(super) use key::KeyRow;
 
-use crate::audit::{Action, Record};
 use crate::key::{
-    Algorithm, Curve, Hold, KeySet, KeySpec, Kid, Policy, Reservation, RsaBits, Service, StateName,
-    Undo,
+    Algorithm, Curve, Hold, KeySet, KeySpec, Policy, Reservation, RsaBits, Service, StateName, Undo,
 };
 use crate::store::{Answer, RequestKey};
 use jiff::Timestamp;
@@ -263,47 +263,6 @@ impl TryFrom<AnswerRow> for Answer {
             body: row.body,
             revision: number("revision", row.revision)?,
         })
-    }
-}
-
-/// A row of `audit`.
-#[derive(Clone, Debug, PartialEq, Eq, FromRow)]
-pub(super) struct AuditRow {
-    pub(super) number: i64,
-    pub(super) time_us: i64,
-    pub(super) caller: String,
-    pub(super) action: String,
-    pub(super) key_set: String,
-    pub(super) kid: Option<String>,
-    pub(super) reason: String,
-    pub(super) request: String,
-    pub(super) detail: String,
-}
-
-impl Table for AuditRow {
-    const NAME: &'static str = "audit";
-    const KEY: &'static str = "number";
-}
-
-impl TryFrom<AuditRow> for (u64, Record) {
-    type Error = Impossible;
-
-    fn try_from(row: AuditRow) -> Result<Self, Impossible> {
-        let action = Action::ALL
-            .into_iter()
-            .find(|action| action.as_str() == row.action)
-            .ok_or_else(|| Impossible::new("action", "must be an action of the record"))?;
-        let record = Record {
-            time: time("time_us", row.time_us)?,
-            caller: row.caller,
-            action,
-            key_set: text("key_set", &row.key_set)?,
-            kid: maybe(row.kid, |kid| text::<Kid>("kid", &kid))?,
-            reason: row.reason,
-            request: row.request,
-            detail: row.detail,
-        };
-        Ok((number("number", row.number)?, record))
     }
 }
 

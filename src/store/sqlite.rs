@@ -10,11 +10,12 @@ mod difference;
 mod fault;
 mod load;
 mod open;
+mod record;
 mod reservations;
 
-use super::row::{AnswerRow, AuditRow, KeyRow, number_to, time_us};
+use super::row::{AnswerRow, KeyRow, number_to, time_us};
 use super::{Answer, Change, Error, Image, RequestKey, Store};
-use crate::audit;
+use crate::audit::{Checkpoint, Head, Linked, Record};
 use crate::key::{Key, KeySet, KeySetId, Kid, MaterialId, Reservation, StateName};
 use async_trait::async_trait;
 use fault::{Fault, finish, read, within};
@@ -35,6 +36,7 @@ pub struct SqliteStore {
     files: (Identity, Identity),
     writer: SqlitePool,
     readers: SqlitePool,
+    end: record::KnownEnd,
 }
 
 impl SqliteStore {
@@ -50,7 +52,7 @@ impl SqliteStore {
             let writer = open::writer(claim.path()).await.map_err(named)?;
             let readers = open::readers(claim.path()).await.map_err(named)?;
             let files = claim.identities().await?;
-            Ok(Self { claim, files, writer, readers })
+            Ok(Self { claim, files, writer, readers, end: record::KnownEnd::default() })
         };
         match tokio::time::timeout(OPEN_WAIT, opening).await {
             Ok(opened) => opened.map_err(|fault: Fault| fault.during(OP)),
@@ -71,6 +73,19 @@ impl SqliteStore {
             ));
         }
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// COMMIT of what moves the end of the record to `end`.
+    async fn finish_record(
+        &self,
+        op: &'static str,
+        db: Transaction<'static, Sqlite>,
+        end: Head,
+    ) -> Result<(), Error> {
+        let turn = self.end.moving();
+        finish(op, db).await?;
+        self.end.moved(turn, end);
+        Ok(())
     }
 }
 
@@ -177,13 +192,13 @@ impl Store for SqliteStore {
 
     async fn commit(&self, change: &Change) -> Result<u64, Error> {
         const OP: &str = "commit";
-        let (db, revision) = within(OP, async {
+        let (db, revision, end) = within(OP, async {
             let mut db = self.begin().await?;
-            let revision = commit::apply(&mut db, change).await?;
-            Ok((db, revision))
+            let (revision, end) = commit::apply(&mut db, self.end.get(), change).await?;
+            Ok((db, revision, end))
         })
         .await?;
-        finish(OP, db).await?;
+        self.finish_record(OP, db, end).await?;
         Ok(revision)
     }
 
@@ -231,19 +246,51 @@ impl Store for SqliteStore {
         finish(OP, db).await
     }
 
-    async fn audit_trail(
-        &self,
-        after: u64,
-        limit: u32,
-    ) -> Result<Vec<(u64, audit::Record)>, Error> {
+    async fn append_audit(&self, records: &[Record]) -> Result<Head, Error> {
+        const OP: &str = "append_audit";
+        let (db, end) = within(OP, async {
+            let mut db = self.begin().await?;
+            let end = record::append(&mut db, self.end.get(), records).await?;
+            Ok((db, end))
+        })
+        .await?;
+        self.finish_record(OP, db, end).await?;
+        Ok(end)
+    }
+
+    async fn audit_head(&self) -> Result<Head, Error> {
+        within("audit_head", async { record::head(&mut *self.readers.acquire().await?).await })
+            .await
+    }
+
+    async fn audit_trail(&self, after: u64, limit: u32) -> Result<Vec<Linked>, Error> {
         within("audit_trail", async {
-            let rows =
-                sqlx::query("SELECT * FROM audit WHERE number > $1 ORDER BY number LIMIT $2")
-                    .bind(number_to(after))
-                    .bind(i64::from(limit))
-                    .fetch_all(&self.readers)
-                    .await?;
-            rows.iter().map(read::<AuditRow, _>).collect()
+            record::trail(&mut *self.readers.acquire().await?, after, limit).await
+        })
+        .await
+    }
+
+    async fn append_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        const OP: &str = "append_checkpoint";
+        let db = within(OP, async {
+            let mut db = self.begin().await?;
+            record::append_checkpoint(&mut db, checkpoint).await?;
+            Ok(db)
+        })
+        .await?;
+        finish(OP, db).await
+    }
+
+    async fn checkpoints(&self, after: u64, limit: u32) -> Result<Vec<Checkpoint>, Error> {
+        within("checkpoints", async {
+            record::checkpoints(&mut *self.readers.acquire().await?, after, limit).await
+        })
+        .await
+    }
+
+    async fn last_checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
+        within("last_checkpoint", async {
+            record::last_checkpoint(&mut *self.readers.acquire().await?).await
         })
         .await
     }

@@ -315,7 +315,8 @@ async fn every_change_is_in_the_audit_record_with_who_and_why() {
     let trail = world.store.audit_trail(0, 100).await.unwrap();
     let told: Vec<_> = trail
         .iter()
-        .map(|(_, record)| (record.action, record.caller.as_str(), record.reason.as_str()))
+        .map(|linked| &linked.record)
+        .map(|record| (record.action, &*record.caller, record.reason.as_str()))
         .collect();
     let destroyed = "it is out of use and destroy_after has passed";
     assert_eq!(

@@ -122,19 +122,33 @@ CREATE TABLE answers (
 );
 CREATE INDEX answers_by_time ON answers (time_us);
 
--- What was done, by whom and why: numbered without a gap.
+-- What was done, for whom and why: numbered without a gap, each bound by its hash to the one before.
+-- What is hashed is described in docs/audit.md; every column takes part.
 CREATE TABLE audit (
-    number BIGINT PRIMARY KEY CHECK (number > 0),
+    number BIGINT PRIMARY KEY CHECK (number > 0 AND number < 9007199254740992),
     time_us BIGINT NOT NULL,
     caller TEXT NOT NULL,
+    listener TEXT NOT NULL,
     action TEXT NOT NULL CHECK (action IN
         ('create', 'update', 'disable', 'enable', 'delete', 'rotate', 'revoke', 'rollback', 'mend',
-         'retire', 'destroy')),
-    key_set TEXT NOT NULL,
+         'retire', 'destroy', 'sign', 'sign_jwt', 'view', 'gap', 'flaw', 'start', 'stop')),
+    key_set TEXT,
     kid TEXT,
+    outcome TEXT NOT NULL CHECK (outcome IN ('done', 'refused', 'failed', 'withheld', 'lost')),
     reason TEXT NOT NULL,
     request TEXT NOT NULL,
-    detail TEXT NOT NULL
+    digest TEXT,
+    count BIGINT NOT NULL CHECK (count >= 0 AND count < 9007199254740992),
+    detail TEXT NOT NULL,
+    previous BYTEA NOT NULL CHECK (length(previous) = 32),
+    hash BYTEA NOT NULL CHECK (length(hash) = 32)
+);
+
+-- Signed statements over the records up to `last`, as compact JWS.
+CREATE TABLE audit_checkpoints (
+    number BIGINT PRIMARY KEY CHECK (number > 0 AND number < 9007199254740992),
+    last BIGINT NOT NULL CHECK (last > 0),
+    jws TEXT NOT NULL
 );
 
 -- Salted Argon2id hashes of PINs that tokens refused, by the token's serial number.
@@ -149,6 +163,26 @@ BEGIN
     SELECT RAISE(ABORT, 'the audit record is append-only');
 END;
 CREATE TRIGGER audit_never_deleted BEFORE DELETE ON audit
+BEGIN
+    SELECT RAISE(ABORT, 'the audit record is append-only');
+END;
+-- INSERT OR REPLACE deletes without asking the trigger above.
+CREATE TRIGGER audit_only_at_its_end BEFORE INSERT ON audit
+WHEN NEW.number <> (SELECT COALESCE(MAX(number), 0) + 1 FROM audit)
+BEGIN
+    SELECT RAISE(ABORT, 'the audit record is append-only');
+END;
+CREATE TRIGGER audit_checkpoints_never_updated BEFORE UPDATE ON audit_checkpoints
+BEGIN
+    SELECT RAISE(ABORT, 'the audit record is append-only');
+END;
+CREATE TRIGGER audit_checkpoints_never_deleted BEFORE DELETE ON audit_checkpoints
+BEGIN
+    SELECT RAISE(ABORT, 'the audit record is append-only');
+END;
+-- INSERT OR REPLACE deletes without asking the trigger above.
+CREATE TRIGGER audit_checkpoints_only_at_its_end BEFORE INSERT ON audit_checkpoints
+WHEN NEW.number <> (SELECT COALESCE(MAX(number), 0) + 1 FROM audit_checkpoints)
 BEGIN
     SELECT RAISE(ABORT, 'the audit record is append-only');
 END;

@@ -2,14 +2,20 @@
 
 use super::difference::{Difference, defect};
 use super::fault::{Fault, is_taken};
-use crate::audit::Record;
+use super::record;
+use crate::audit::Head;
 use crate::key::{Key, KeySet, KeySetId, State};
-use crate::store::row::{AnswerRow, KeyRow, KeySetRow, number, number_to, time_us};
+use crate::store::row::{AnswerRow, KeyRow, KeySetRow, number, number_to};
 use crate::store::{Answer, Change, Kind};
 use sqlx::sqlite::SqliteConnection;
 
-/// Writes `change` and returns its revision.
-pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<u64, Fault> {
+/// Writes `change`; returns its revision, and the end of the record, which `known` was before as
+/// far as this process knows.
+pub(super) async fn apply(
+    db: &mut SqliteConnection,
+    known: Option<Head>,
+    change: &Change,
+) -> Result<(u64, Head), Fault> {
     let before = change.before.as_deref();
     let difference = Difference::between(before, &change.after)?;
     expect(db, before, &change.after.id).await?;
@@ -21,11 +27,13 @@ pub(super) async fn apply(db: &mut SqliteConnection, change: &Change) -> Result<
     for key in difference.new {
         publish(db, key).await?;
     }
-    append(db, &change.record).await?;
+    let end = record::append(db, known, std::slice::from_ref(&change.record)).await?;
     if let Some(answer) = &change.answer {
         keep(db, answer, revision).await?;
     }
-    number("number", revision).map_err(|wrong| defect(format!("revision {}", wrong.why)))
+    let revision =
+        number("number", revision).map_err(|wrong| defect(format!("revision {}", wrong.why)))?;
+    Ok((revision, end))
 }
 
 /// Refuses unless the key set is as the change found it.
@@ -196,24 +204,6 @@ async fn publish(db: &mut SqliteConnection, key: &Key) -> Result<(), Fault> {
     .bind(row.state.revoke_reason)
     .bind(row.state.destroy_due_us)
     .bind(row.state.destroy_us)
-    .execute(db)
-    .await?;
-    Ok(())
-}
-
-async fn append(db: &mut SqliteConnection, record: &Record) -> Result<(), Fault> {
-    sqlx::query(
-        "INSERT INTO audit (number, time_us, caller, action, key_set, kid, reason, request, detail) \
-         VALUES ((SELECT COALESCE(MAX(number), 0) + 1 FROM audit), $1, $2, $3, $4, $5, $6, $7, $8)",
-    )
-    .bind(time_us(record.time))
-    .bind(&record.caller)
-    .bind(record.action.as_str())
-    .bind(record.key_set.as_str())
-    .bind(record.kid.map(|kid| kid.to_string()))
-    .bind(&record.reason)
-    .bind(&record.request)
-    .bind(&record.detail)
     .execute(db)
     .await?;
     Ok(())

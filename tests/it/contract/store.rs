@@ -2,6 +2,7 @@
 
 mod books;
 mod changes;
+mod record;
 mod sqlite;
 
 use signkeep::store::Store;

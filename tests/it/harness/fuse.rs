@@ -3,7 +3,7 @@
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use signkeep::audit::Record;
+use signkeep::audit::{Checkpoint, Head, Linked, Record};
 use signkeep::backend::{self, Backend, Input, KeyRef, Listed, Material, ObjectRef, Order};
 use signkeep::key::{
     Algorithm, BackendName, Key, KeySet, KeySetId, KeySpec, Kid, MaterialId, Reservation, StateName,
@@ -176,8 +176,28 @@ impl Store for FusedStore {
         self.1.act(self.0.drop_answers(until)).await
     }
 
-    async fn audit_trail(&self, after: u64, limit: u32) -> Result<Vec<(u64, Record)>, Error> {
+    async fn append_audit(&self, records: &[Record]) -> Result<Head, Error> {
+        self.1.act(self.0.append_audit(records)).await
+    }
+
+    async fn audit_head(&self) -> Result<Head, Error> {
+        self.1.act(self.0.audit_head()).await
+    }
+
+    async fn audit_trail(&self, after: u64, limit: u32) -> Result<Vec<Linked>, Error> {
         self.1.act(self.0.audit_trail(after, limit)).await
+    }
+
+    async fn append_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
+        self.1.act(self.0.append_checkpoint(checkpoint)).await
+    }
+
+    async fn checkpoints(&self, after: u64, limit: u32) -> Result<Vec<Checkpoint>, Error> {
+        self.1.act(self.0.checkpoints(after, limit)).await
+    }
+
+    async fn last_checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
+        self.1.act(self.0.last_checkpoint()).await
     }
 
     async fn refused_pin(&self, token: &str) -> Result<Option<String>, Error> {

@@ -1,7 +1,7 @@
 //! Key sets, keys and records made by hand, for tests that need a store and no token.
 
 use jiff::Timestamp;
-use signkeep::audit::{Action, Record};
+use signkeep::audit::{Action, Origin, Record};
 use signkeep::key::{
     Algorithm, Curve, History, Hold, Key, KeySet, KeySpec, Kid, MaterialId, Policy, PublicKey,
     Reservation, RsaBits, Service, State,
@@ -123,15 +123,13 @@ pub(crate) fn reservation(key: &Key) -> Reservation {
 }
 
 pub(crate) fn record(set: &KeySet, action: Action) -> Record {
+    let origin =
+        Origin { caller: "operator".into(), listener: "grpc".into(), request: "r-1".into() };
     Record {
-        time: at(11),
-        caller: "operator".to_owned(),
-        action,
-        key_set: set.id.clone(),
+        key_set: Some(set.id.clone()),
         kid: set.keys.first().map(|key| key.kid),
         reason: "because".to_owned(),
-        request: "r-1".to_owned(),
-        detail: String::new(),
+        ..Record::new(at(11), &origin, action)
     }
 }
 

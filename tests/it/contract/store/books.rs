@@ -1,11 +1,9 @@
-//! What is kept beside keys: reservations, answers, the audit record, refused PINs.
+//! What is kept beside keys: reservations, answers, refused PINs.
 
 use super::Bed;
 use crate::harness::store::{
-    answer, at, change, commit, key, key_set, kid, material, next, record, reservation,
-    with_two_keys,
+    answer, at, change, commit, key, key_set, kid, material, next, reservation, with_two_keys,
 };
-use signkeep::audit::Action;
 use signkeep::key::{Algorithm, Hold, KeySet};
 use signkeep::store::{Answer, Kind, RequestKey};
 use std::sync::Arc;
@@ -131,53 +129,6 @@ pub(crate) async fn an_answer_is_kept_with_its_change(bed: &impl Bed) {
     store.drop_answers(at(11)).await.unwrap();
     assert_eq!(store.answer(&given.request, at(9)).await.unwrap(), None);
     store.commit(&repeated).await.unwrap();
-}
-
-pub(crate) async fn the_audit_record_is_numbered_without_gap_and_read_in_pages(bed: &impl Bed) {
-    let store = bed.open().await;
-    let mut set = key_set("default", Algorithm::Es256);
-    let mut written = Vec::new();
-    for action in Action::ALL {
-        let before = (set.revision > 0).then(|| set.clone());
-        let mut change = change(before.as_ref(), &set);
-        change.record = record(&set, action);
-        change.record.kid = Some(kid(3));
-        change.record.detail = format!("{action:?}; \u{0} and \u{1F4D3}");
-        set.revision = store.commit(&change).await.unwrap();
-        written.push(change.record.clone());
-        // A change that is refused leaves no number behind.
-        let error = store.commit(&change).await.unwrap_err();
-        assert!(matches!(error.kind, Kind::Conflict | Kind::KeySetExists));
-    }
-    let (mut found, mut after) = (Vec::new(), 0);
-    loop {
-        let page = store.audit_trail(after, 4).await.unwrap();
-        assert!(page.len() <= 4);
-        let Some((last, _)) = page.last() else { break };
-        after = *last;
-        found.extend(page);
-    }
-    let numbers: Vec<u64> = found.iter().map(|(number, _)| *number).collect();
-    assert_eq!(numbers, (1..=11).collect::<Vec<u64>>());
-    let records: Vec<_> = found.into_iter().map(|(_, record)| record).collect();
-    assert_eq!(records, written);
-    assert!(store.audit_trail(u64::MAX, 4).await.unwrap().is_empty());
-}
-
-pub(crate) async fn the_audit_record_is_append_only_even_behind_its_back(bed: &impl Bed) {
-    let store = bed.open().await;
-    with_two_keys(&*store, "default").await;
-    let before = store.audit_trail(0, 10).await.unwrap();
-    assert_eq!(before.len(), 1);
-    for sql in [
-        "UPDATE audit SET reason = 'another'",
-        "DELETE FROM audit",
-        "DELETE FROM audit WHERE number = 1",
-    ] {
-        let refused = bed.raw(sql).await.unwrap_err();
-        assert!(refused.contains("append-only"), "{refused}");
-    }
-    assert_eq!(store.audit_trail(0, 10).await.unwrap(), before);
 }
 
 pub(crate) async fn a_refused_pin_is_remembered_by_token_over_reopening(bed: &impl Bed) {

@@ -381,7 +381,7 @@ pub(crate) async fn a_change_dropped_at_any_point_happens_whole_or_not_at_all(be
 }
 
 /// The future's output, unless it is pending more than `polls` times: then it is dropped.
-async fn polled<F: Future>(future: F, polls: usize) -> Option<F::Output> {
+pub(super) async fn polled<F: Future>(future: F, polls: usize) -> Option<F::Output> {
     let mut future = std::pin::pin!(future);
     let mut left = polls;
     std::future::poll_fn(|context| match future.as_mut().poll(context) {

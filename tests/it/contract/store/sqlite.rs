@@ -95,10 +95,18 @@ every_case! { Sqlite:
         an_answer_is_kept_with_its_change
         an_answer_to_what_changed_nothing_is_kept_at_its_revision
         reservations_are_listed_by_key_set_the_oldest_first
-        the_audit_record_is_numbered_without_gap_and_read_in_pages
-        the_audit_record_is_append_only_even_behind_its_back
         a_refused_pin_is_remembered_by_token_over_reopening
         a_closed_store_answers_unavailable
+    }
+    record {
+        every_record_comes_back_as_it_was_chained
+        changes_and_batches_make_one_chain_without_a_gap
+        writers_at_once_make_one_chain
+        a_batch_dropped_at_any_point_is_there_whole_or_not_at_all
+        checkpoints_come_back_in_order_and_follow_each_other
+        the_record_only_grows_even_behind_its_back
+        a_change_goes_through_and_tells_when_somebody_else_wrote
+        a_hash_that_is_none_stops_no_change
     }
 }
 
