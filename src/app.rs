@@ -4,6 +4,7 @@
 //! backends, the keyring. Run serves as soon as the keyring stands, whether or not the HSM answers:
 //! health says how things are, and what is down heals without a restart.
 
+mod audit;
 mod backends;
 mod file;
 mod listeners;
@@ -21,8 +22,9 @@ pub use listeners::{Addresses, Bound};
 pub use pin_memory::StorePinMemory;
 
 use crate::access::Access;
+use crate::audit::Recorder;
 use crate::backend::Backend;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::health::Health;
 use crate::key::BackendName;
@@ -34,6 +36,7 @@ use crate::store::sqlite::SqliteStore;
 use crate::telemetry::Telemetry;
 use crate::{grpc, http};
 use anyhow::{Context, Result, anyhow};
+use audit::{Audit, Writing};
 use backends::Opened;
 use listeners::Ports;
 use std::collections::BTreeMap;
@@ -55,6 +58,9 @@ pub struct App {
     backends: BTreeMap<BackendName, Arc<dyn Backend>>,
     opened: BTreeMap<BackendName, Opened>,
     keyring: Keyring,
+    recorder: Recorder,
+    /// Until it begins to be written.
+    audit: Option<Audit>,
     health: Health,
     metrics: Metrics,
 }
@@ -79,12 +85,15 @@ impl App {
             opened.insert(name.clone(), backend);
         }
         let metrics = Metrics::new();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let audit = Audit::new(&config.audit, &store, Arc::clone(&clock))?;
         let keyring = Keyring::open(keyring::Parts {
             store: store.clone(),
             backends: backends.clone(),
-            clock: Arc::new(SystemClock),
+            clock,
             limits: config.publication_limits(),
             metrics: metrics.clone(),
+            recorder: audit.recorder.clone(),
         })
         .await
         .context("the keys")?;
@@ -96,6 +105,8 @@ impl App {
             backends,
             opened,
             keyring,
+            recorder: audit.recorder.clone(),
+            audit: Some(audit),
             health: Health::default(),
             metrics,
         })
@@ -110,7 +121,7 @@ impl App {
     /// face answers and the key sets of the file have been looked after, with why it cannot sign if
     /// it cannot; `file` is read again on SIGHUP.
     pub async fn run(
-        self,
+        mut self,
         shutdown: Shutdown,
         telemetry: Telemetry,
         file: PathBuf,
@@ -121,6 +132,7 @@ impl App {
         let drain = self.config.limits.drain_timeout;
         let shutdown = Arc::new(shutdown);
         let mut helpers = JoinSet::new();
+        let writing = self.audit.take().map(|audit| audit.begin(&self.keyring));
         let signals = shutdown.clone();
         helpers.spawn(async move {
             if let Err(error) = signals.follow_signals(drain).await {
@@ -137,6 +149,7 @@ impl App {
                 backends: self.backends.clone(),
                 opened: self.opened.clone(),
                 keyring: self.keyring.clone(),
+                recorder: self.recorder.clone(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
             }),
@@ -174,7 +187,7 @@ impl App {
         faces.shutdown().await;
         shutdown.end();
         helpers.shutdown().await;
-        self.close().await;
+        self.close(writing).await;
         tracing::info!("stopped");
         outcome
     }
@@ -241,11 +254,15 @@ impl App {
         None
     }
 
-    async fn close(self) {
+    async fn close(self, writing: Option<Writing>) {
         if tokio::time::timeout(CLOSE_TIMEOUT, self.keyring.settled()).await.is_err() {
             tracing::warn!(
                 "a change that is under way is cut short; what it left is ended at the next start"
             );
+        }
+        // The last checkpoint still needs its backend.
+        if let Some(writing) = writing {
+            writing.end(CLOSE_TIMEOUT).await;
         }
         for (name, backend) in &self.backends {
             if tokio::time::timeout(CLOSE_TIMEOUT, backend.stop()).await.is_err() {

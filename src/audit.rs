@@ -11,13 +11,17 @@ pub mod chain;
 pub mod checkpoint;
 pub mod entry;
 pub mod merkle;
+pub mod recorder;
+pub mod sink;
 
 mod canonical;
 mod hex;
+mod refusals;
 
 pub use chain::{Hash, Head, Linked};
 pub use checkpoint::{Checkpoint, Draft, Span};
 pub use entry::Entry;
+pub use recorder::{Place, Recorder};
 
 use crate::key::{self, KeySetId, Kid};
 use jiff::Timestamp;

@@ -6,6 +6,7 @@
 //! backend are refused here, each with the file and line or the environment variable that said it,
 //! and with what would be right. [`DEFAULTS`] is the manual.
 
+mod audit;
 mod backends;
 mod difference;
 mod document;
@@ -17,6 +18,7 @@ mod log;
 mod span;
 mod store;
 
+pub use audit::{Audit, AuditFile, Sink, Sync, WhenFull};
 pub use backends::{AwsKms, Backend, Pkcs11, Token};
 pub use difference::{Difference, Present, Remedy, differences};
 pub use document::{Error, Place, Variable};
@@ -51,6 +53,8 @@ pub struct Config {
     pub jwks: Jwks,
     /// Counted into the least propagation delay; nothing else hangs on it while one process serves.
     pub lease: Duration,
+    /// How the record of signatures, refusals and changes is kept.
+    pub audit: Audit,
     /// What is logged, and how.
     pub log: Log,
     /// How long things may take.
@@ -107,6 +111,7 @@ struct File {
     listeners: listeners::Section,
     jwks: jwks::Section,
     lease: Lease,
+    audit: audit::Section,
     log: Log,
     limits: limits::Section,
     default_key_set: DefaultKeySet,
@@ -152,12 +157,14 @@ impl File {
             let seed = section.build(document, &id, &backends, &limits)?;
             key_sets.insert(id, seed);
         }
+        let audit = self.audit.build(document, &backends, directory)?;
         Ok(Config {
             store: self.store.build(document, directory)?,
             backends,
             listeners: self.listeners.build(document)?,
             jwks,
             lease,
+            audit,
             log: self.log.checked(document)?,
             limits: self.limits.build(document)?,
             default_key_set: self.default_key_set.build(document)?,

@@ -41,6 +41,7 @@ pub use request::{
 };
 pub use watch::{WatchEnd, Watcher};
 
+use crate::audit::Recorder;
 use crate::backend::{self, Backend};
 use crate::clock::Clock;
 use crate::key::{BackendName, KeySet, KeySetId, PublicationLimits, Reservation, Service};
@@ -79,6 +80,8 @@ pub struct Parts {
     pub limits: PublicationLimits,
     /// Where things are counted.
     pub metrics: Metrics,
+    /// What signatures are recorded by; changes are recorded by the store, in their commit.
+    pub recorder: Recorder,
 }
 
 struct Inner {

@@ -5,8 +5,10 @@
 //! number is bounded.
 
 use crate::audit::Action;
+use crate::audit::recorder::Status;
 use crate::health::Report;
 use crate::key::{Algorithm, BackendName, KeySetId};
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -17,6 +19,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Upper bounds of the signing histogram, in seconds: from a token in memory to a network HSM at
@@ -43,6 +46,11 @@ struct Inner {
     queue_depth: Family<BackendLabel, Gauge>,
     workers_busy: Family<BackendLabel, Gauge>,
     sessions_open: Family<BackendLabel, Gauge>,
+    audit_records: Family<SinkLabel, Counter>,
+    audit_missed: Family<SinkLabel, Counter>,
+    audit_queue_depth: Family<SinkLabel, Gauge>,
+    audit_up: Family<SinkLabel, Gauge>,
+    audit_checkpoint_age: Family<SinkLabel, Gauge>,
 }
 
 /// How a request for a signature ended.
@@ -110,6 +118,11 @@ struct DueLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BackendLabel {
     backend: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabel {
+    sink: &'static str,
 }
 
 impl Default for Metrics {
@@ -196,6 +209,35 @@ impl Metrics {
                 "Sessions open on the token",
                 Family::default(),
             ),
+            audit_records: add(
+                registry,
+                "audit_records",
+                "Records that the sink has taken",
+                Family::default(),
+            ),
+            audit_missed: add(
+                registry,
+                "audit_missed",
+                "Records for which the sink had no room; gaps in its chain count them",
+                Family::default(),
+            ),
+            audit_queue_depth: add(
+                registry,
+                "audit_queue_depth",
+                "Records that wait for the sink",
+                Family::default(),
+            ),
+            audit_up: add(
+                registry,
+                "audit_up",
+                "Whether the sink takes records",
+                Family::default(),
+            ),
+            audit_checkpoint_age: with_unit(
+                registry,
+                "audit_checkpoint_age",
+                "Time since the sink's last checkpoint",
+            ),
             registry: std::mem::take(registry),
         }))
     }
@@ -266,6 +308,22 @@ impl Metrics {
         }
     }
 
+    /// Takes over how a sink of the audit record is at `now`.
+    pub fn audit(&self, status: &Status, now: Timestamp) {
+        let (inner, label) = (&self.0, SinkLabel { sink: status.sink });
+        let counted = |family: &Family<SinkLabel, Counter>, count| {
+            family.get_or_create(&label).inner().store(count, Ordering::Relaxed);
+        };
+        counted(&inner.audit_records, status.written);
+        counted(&inner.audit_missed, status.missed);
+        inner.audit_queue_depth.get_or_create(&label).set(gauge(status.depth));
+        inner.audit_up.get_or_create(&label).set(i64::from(status.broken.is_none()));
+        if let Some(last) = status.checkpoint {
+            let age = now.as_second().saturating_sub(last.as_second()).max(0);
+            inner.audit_checkpoint_age.get_or_create(&label).set(age);
+        }
+    }
+
     /// Everything in OpenMetrics text format 1.0.0, `# EOF` included.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut out = String::new();
@@ -280,6 +338,12 @@ where
 {
     registry.register(name, help, metric.clone());
     metric
+}
+
+fn with_unit(registry: &mut Registry, name: &str, help: &str) -> Family<SinkLabel, Gauge> {
+    let family = Family::default();
+    registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+    family
 }
 
 fn timed(

@@ -32,6 +32,8 @@ fn body(report: &Report) -> Value {
         .iter()
         .map(|(name, reason)| (name.clone(), part(reason.as_deref())))
         .collect();
+    let audit: Map<_, _> =
+        report.audit.iter().map(|(name, why)| (name.clone(), part(why.as_deref()))).collect();
     let incomplete: Vec<_> = report
         .incomplete
         .iter()
@@ -42,6 +44,7 @@ fn body(report: &Report) -> Value {
         "service": service,
         "store": part(report.store.as_deref()),
         "backends": backends,
+        "audit": audit,
         "incomplete_key_sets": incomplete,
     })
 }
@@ -61,6 +64,7 @@ mod tests {
             started: true,
             store: Some("/var/lib/signkeep.db: disk full".to_owned()),
             backends: [("token".to_owned(), None)].into(),
+            audit: [("store".to_owned(), Some("disk full".to_owned()))].into(),
             incomplete: vec!["default".to_owned(), "signkeep-audit".to_owned()],
             ..Report::default()
         };
@@ -75,6 +79,7 @@ mod tests {
                 "service": "ok",
                 "store": "out",
                 "backends": { "token": "ok" },
+                "audit": { "store": "out" },
                 "incomplete_key_sets": ["default"],
             })
         );

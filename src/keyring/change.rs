@@ -132,6 +132,7 @@ impl Keyring {
                 after.revision = revision;
                 let set = self.publish(after);
                 self.0.doubt.end();
+                self.0.parts.recorder.changed(&change.record);
                 self.tell(&set, action, job, subject);
                 Ok(set)
             }

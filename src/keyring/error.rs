@@ -1,5 +1,6 @@
 //! Why the keyring did not do as it was asked, sorted by what the caller can do.
 
+use crate::audit::recorder::NoRoom;
 use crate::backend;
 use crate::key::{Algorithm, BackendName, InvalidPolicy, KeySetId, Refusal, words};
 use crate::store;
@@ -85,6 +86,9 @@ pub enum Error {
     /// Too many changes are under way.
     #[error("too many changes are under way")]
     Overloaded,
+    /// The record has no room for a signature, and none is made that is not recorded.
+    #[error("nothing is signed that is not recorded, and {0}")]
+    Unrecorded(#[from] NoRoom),
     /// The backend.
     #[error("backend {name}: {source}")]
     Backend {

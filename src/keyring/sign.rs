@@ -2,15 +2,45 @@
 
 use super::snapshot::{Line, Signer};
 use super::{Error, Keyring, Sign, Signed};
-use crate::audit::Origin;
-use crate::backend::{self, Input};
+use crate::audit::{self, Action, Origin, Place, Record};
+use crate::backend::{self, Input, Outcome};
 use crate::key::{Algorithm, Digest, KeySetId, Kid, Refusal, Service};
-use crate::metrics::Outcome;
+use crate::metrics;
+use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Times that a signature is made anew because its key was rotated out meanwhile.
 const ATTEMPTS_MAX: usize = 3;
+
+/// What is asked of the current key.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) action: Action,
+    pub(super) id: &'a KeySetId,
+    pub(super) expected: Option<Kid>,
+    pub(super) deadline: Instant,
+}
+
+impl Asked<'_> {
+    /// What is recorded of the signature if nothing more is ever heard of it.
+    fn draft(&self, now: Timestamp, signer: &Signer, input: &Input) -> Record {
+        let digest = match input {
+            Input::Message(message) => Some(audit::Digest::of(message)),
+            Input::Digest(digest) => {
+                signer.algorithm.digest().and_then(|hash| audit::Digest::made(hash, digest))
+            }
+        };
+        Record {
+            key_set: Some(self.id.clone()),
+            kid: Some(signer.kid),
+            outcome: audit::Outcome::Withheld,
+            digest,
+            ..Record::new(now, self.origin, self.action)
+        }
+    }
+}
 
 impl Keyring {
     /// Signs for `origin` with the current key, by `deadline`.
@@ -20,9 +50,11 @@ impl Keyring {
         deadline: Instant,
         sign: Sign,
     ) -> Result<Signed, Error> {
-        self.sign_with_current(origin, &sign.key_set, sign.expected, deadline, |_, signer| {
-            fits(signer.algorithm, &sign.input)?;
-            Ok((sign.input.clone(), ()))
+        let Sign { key_set, input, expected } = sign;
+        let asked = Asked { origin, action: Action::Sign, id: &key_set, expected, deadline };
+        self.sign_with_current(asked, |_, signer| {
+            fits(signer.algorithm, &input)?;
+            Ok((input.clone(), ()))
         })
         .await
         .map(|(signed, ())| signed)
@@ -32,39 +64,69 @@ impl Keyring {
     /// before the signature is released, the signature is dropped and made anew.
     pub(super) async fn sign_with_current<T>(
         &self,
-        _origin: &Origin,
-        id: &KeySetId,
-        expected: Option<Kid>,
-        deadline: Instant,
+        asked: Asked<'_>,
         prepare: impl Fn(&Line, &Signer) -> Result<(Input, T), Error>,
     ) -> Result<(Signed, T), Error> {
-        let algorithm = self.line(id)?.set.algorithm;
+        let algorithm = self.line(asked.id)?.set.algorithm;
         let began = Instant::now();
-        let outcome = self.try_with_current(id, expected, deadline, prepare).await;
-        self.0.parts.metrics.signed(id, algorithm, counted(&outcome), began.elapsed());
+        let outcome = self.try_with_current(asked, prepare).await;
+        self.0.parts.metrics.signed(asked.id, algorithm, counted(&outcome), began.elapsed());
         outcome
     }
 
     async fn try_with_current<T>(
         &self,
-        id: &KeySetId,
-        expected: Option<Kid>,
-        deadline: Instant,
+        asked: Asked<'_>,
         prepare: impl Fn(&Line, &Signer) -> Result<(Input, T), Error>,
     ) -> Result<(Signed, T), Error> {
         self.certain_enough()?;
         for _ in 0..ATTEMPTS_MAX {
-            let line = self.line(id)?;
-            let signer = line.ready(expected)?;
+            let line = self.line(asked.id)?;
+            let signer = line.ready(asked.expected)?;
             let (input, prepared) = prepare(&line, signer)?;
-            let signature = signer.sign(input, deadline).await?;
-            if self.still_signs(id, signer.kid) {
+            let mut place = self.0.parts.recorder.place(asked.deadline).await?;
+            place.draft(|| asked.draft(self.now(), signer, &input));
+            let signature = match signer.sign(input, asked.deadline).await {
+                Ok(signature) => signature,
+                Err(error) => {
+                    self.unsigned(place, &asked, signer, &error);
+                    return Err(error);
+                }
+            };
+            // From the check to the answer nothing is awaited: what is recorded as released is.
+            if self.still_signs(asked.id, signer.kid) {
+                place.fill(|record| record.outcome = audit::Outcome::Done);
                 let (kid, algorithm) = (signer.kid, signer.algorithm);
                 return Ok((Signed { signature, kid, algorithm }, prepared));
             }
+            place.fill(|record| record.reason = "KEY_SET_CHANGED".to_owned());
         }
-        let current = self.key_set(id)?.current().map(|key| key.kid);
+        let current = self.key_set(asked.id)?.current().map(|key| key.kid);
         Err(Refusal::Changed { current }.into())
+    }
+
+    /// Records that a backend returned no signature. Where it is certain that it made none, that is
+    /// counted with its like, since nothing bounds how often it happens.
+    fn unsigned(&self, place: Place, asked: &Asked<'_>, signer: &Signer, error: &Error) {
+        let (reason, made) = match error {
+            Error::DeadlineExceeded { .. } => ("DEADLINE_EXCEEDED", Outcome::Unknown),
+            Error::Backend { source, .. } => (reason(source.kind), source.outcome),
+            _ => ("INTERNAL_FAULT", Outcome::Unknown),
+        };
+        if made == Outcome::Unknown {
+            return place.fill(|record| {
+                record.outcome = audit::Outcome::Lost;
+                record.reason = reason.to_owned();
+            });
+        }
+        place.leave();
+        self.0.parts.recorder.refused(Record {
+            key_set: Some(asked.id.clone()),
+            kid: Some(signer.kid),
+            outcome: audit::Outcome::Failed,
+            reason: reason.to_owned(),
+            ..Record::new(self.now(), asked.origin, asked.action)
+        });
     }
 
     /// Whether `kid` is still the key that signs for this key set: whoever keeps a signature waiting
@@ -113,20 +175,37 @@ impl Signer {
     }
 }
 
-const fn counted<T>(outcome: &Result<T, Error>) -> Outcome {
+const fn counted<T>(outcome: &Result<T, Error>) -> metrics::Outcome {
+    use metrics::Outcome as Counted;
     match outcome {
-        Ok(_) => Outcome::Released,
-        Err(Error::DeadlineExceeded { .. }) => Outcome::Late,
+        Ok(_) => Counted::Released,
+        Err(Error::DeadlineExceeded { .. }) => Counted::Late,
         Err(Error::Backend { source, .. }) if matches!(source.kind, backend::Kind::Throttled) => {
-            Outcome::Overloaded
+            Counted::Overloaded
         }
         Err(Error::Backend { source, .. }) if matches!(source.kind, backend::Kind::TooLong) => {
-            Outcome::Refused
+            Counted::Refused
         }
-        Err(Error::Backend { .. } | Error::Fault(_) | Error::NoCurrentKey { .. }) => {
-            Outcome::Failed
+        Err(
+            Error::Backend { .. }
+            | Error::Fault(_)
+            | Error::NoCurrentKey { .. }
+            | Error::Unrecorded(_),
+        ) => Counted::Failed,
+        Err(_) => Counted::Refused,
+    }
+}
+
+/// The `ErrorReason` that a caller is told for it.
+const fn reason(kind: backend::Kind) -> &'static str {
+    match kind {
+        backend::Kind::Throttled => "OVERLOADED",
+        backend::Kind::Unavailable | backend::Kind::Denied => "BACKEND_UNAVAILABLE",
+        backend::Kind::Late => "DEADLINE_EXCEEDED",
+        backend::Kind::TooLong => "MESSAGE_TOO_LARGE",
+        backend::Kind::NotFound | backend::Kind::Unsupported | backend::Kind::Inconsistent => {
+            "INTERNAL_FAULT"
         }
-        Err(_) => Outcome::Refused,
     }
 }
 

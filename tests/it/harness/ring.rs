@@ -4,7 +4,7 @@
 use super::fuse::{Fuse, FusedBackend, FusedStore};
 use super::memory::{Memory, soon};
 use jiff::Timestamp;
-use signkeep::audit::Origin;
+use signkeep::audit::{Origin, Recorder};
 use signkeep::backend::{Backend, Input};
 use signkeep::clock::{Clock, FrozenClock};
 use signkeep::key::{
@@ -97,6 +97,7 @@ impl<V: Backend> World<V> {
                 lease: Duration::from_secs(60),
             },
             metrics: self.metrics.clone(),
+            recorder: Recorder::none(Arc::clone(&self.clock) as Arc<dyn Clock>),
         }
     }
 }
