@@ -14,6 +14,7 @@ mod process;
 mod reload;
 mod seeder;
 
+pub use audit::{KeyringSeal, StoreSink};
 #[cfg(feature = "aws-kms")]
 pub use backends::aws_kms_settings;
 pub use backends::pkcs11_settings;

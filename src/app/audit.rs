@@ -4,6 +4,9 @@
 mod seal;
 mod store_sink;
 
+pub use seal::KeyringSeal;
+pub use store_sink::StoreSink;
+
 use crate::audit::recorder::{Recorder, Settings, Signatures, WhenFull, Writers};
 use crate::audit::sink::file::{self, FileSink};
 use crate::audit::sink::stdout::StdoutSink;
@@ -14,10 +17,8 @@ use crate::key::KeySetId;
 use crate::keyring::{Internal, Keyring};
 use crate::store::Store;
 use anyhow::{Context, Result};
-use seal::KeyringSeal;
 use std::sync::Arc;
 use std::time::Duration;
-use store_sink::StoreSink;
 use tokio::task::JoinHandle;
 
 /// The key set that checkpoints are signed with.

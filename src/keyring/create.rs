@@ -23,7 +23,7 @@ impl Keyring {
         create: Create,
     ) -> Result<Changed, Error> {
         let id = create.id.clone();
-        let asked = Asked::new("create", &id, &create)?;
+        let asked = Asked::new(Action::Create, &id, &create)?;
         self.once(context, &id, asked, Queue::Generating, move |ring, job| async move {
             ring.create_once(&job, create).await
         })

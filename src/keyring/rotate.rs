@@ -18,7 +18,7 @@ impl Keyring {
         if rotate.mode == Mode::DryRun {
             context.request_id = None;
         }
-        let asked = Asked::new("rotate", &id, &rotate)?;
+        let asked = Asked::new(Action::Rotate, &id, &rotate)?;
         self.once(context, &id, asked, Queue::Generating, move |ring, job| async move {
             ring.key_set(&rotate.key_set)?;
             match rotate.mode {

@@ -71,7 +71,10 @@ impl Keyring {
         let began = Instant::now();
         let outcome = self.try_with_current(asked, prepare).await;
         self.0.parts.metrics.signed(asked.id, algorithm, counted(&outcome), began.elapsed());
-        outcome
+        outcome.map_err(|error| match may_have_signed(&error) {
+            true => error,
+            false => self.not_done(asked.origin, asked.action, asked.id, error),
+        })
     }
 
     async fn try_with_current<T>(
@@ -89,7 +92,7 @@ impl Keyring {
             let signature = match signer.sign(input, asked.deadline).await {
                 Ok(signature) => signature,
                 Err(error) => {
-                    self.unsigned(place, &asked, signer, &error);
+                    unsigned(place, &error);
                     return Err(error);
                 }
             };
@@ -103,30 +106,6 @@ impl Keyring {
         }
         let current = self.key_set(asked.id)?.current().map(|key| key.kid);
         Err(Refusal::Changed { current }.into())
-    }
-
-    /// Records that a backend returned no signature. Where it is certain that it made none, that is
-    /// counted with its like, since nothing bounds how often it happens.
-    fn unsigned(&self, place: Place, asked: &Asked<'_>, signer: &Signer, error: &Error) {
-        let (reason, made) = match error {
-            Error::DeadlineExceeded { .. } => ("DEADLINE_EXCEEDED", Outcome::Unknown),
-            Error::Backend { source, .. } => (reason(source.kind), source.outcome),
-            _ => ("INTERNAL_FAULT", Outcome::Unknown),
-        };
-        if made == Outcome::Unknown {
-            return place.fill(|record| {
-                record.outcome = audit::Outcome::Lost;
-                record.reason = reason.to_owned();
-            });
-        }
-        place.leave();
-        self.0.parts.recorder.refused(Record {
-            key_set: Some(asked.id.clone()),
-            kid: Some(signer.kid),
-            outcome: audit::Outcome::Failed,
-            reason: reason.to_owned(),
-            ..Record::new(self.now(), asked.origin, asked.action)
-        });
     }
 
     /// Whether `kid` is still the key that signs for this key set: whoever keeps a signature waiting
@@ -175,6 +154,26 @@ impl Signer {
     }
 }
 
+/// Records that a backend returned no signature, if it may have made one; else gives the place back.
+fn unsigned(place: Place, error: &Error) {
+    if may_have_signed(error) {
+        place.fill(|record| {
+            record.outcome = audit::Outcome::Lost;
+            error.reason().clone_into(&mut record.reason);
+        });
+    } else {
+        place.leave();
+    }
+}
+
+const fn may_have_signed(error: &Error) -> bool {
+    match error {
+        Error::DeadlineExceeded { .. } => true,
+        Error::Backend { source, .. } => matches!(source.outcome, Outcome::Unknown),
+        _ => false,
+    }
+}
+
 const fn counted<T>(outcome: &Result<T, Error>) -> metrics::Outcome {
     use metrics::Outcome as Counted;
     match outcome {
@@ -193,19 +192,6 @@ const fn counted<T>(outcome: &Result<T, Error>) -> metrics::Outcome {
             | Error::Unrecorded(_),
         ) => Counted::Failed,
         Err(_) => Counted::Refused,
-    }
-}
-
-/// The `ErrorReason` that a caller is told for it.
-const fn reason(kind: backend::Kind) -> &'static str {
-    match kind {
-        backend::Kind::Throttled => "OVERLOADED",
-        backend::Kind::Unavailable | backend::Kind::Denied => "BACKEND_UNAVAILABLE",
-        backend::Kind::Late => "DEADLINE_EXCEEDED",
-        backend::Kind::TooLong => "MESSAGE_TOO_LARGE",
-        backend::Kind::NotFound | backend::Kind::Unsupported | backend::Kind::Inconsistent => {
-            "INTERNAL_FAULT"
-        }
     }
 }
 

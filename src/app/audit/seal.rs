@@ -11,14 +11,15 @@ use std::time::{Duration, Instant};
 /// How long a signature may take.
 const SIGN_MAX: Duration = Duration::from_secs(8);
 
-/// Signs with an internal key set.
-pub(super) struct KeyringSeal {
+/// Signs checkpoints with an internal key set.
+pub struct KeyringSeal {
     keyring: Keyring,
     key_set: KeySetId,
 }
 
 impl KeyringSeal {
-    pub(super) const fn new(keyring: Keyring, key_set: KeySetId) -> Self {
+    /// Signs with the current key of `key_set`, whichever that is at the time.
+    pub const fn new(keyring: Keyring, key_set: KeySetId) -> Self {
         Self { keyring, key_set }
     }
 }

@@ -14,7 +14,7 @@ const PAGE: u32 = 1000;
 const SPAN_MAX: u64 = 50_000;
 
 /// The sink.
-pub(super) struct StoreSink {
+pub struct StoreSink {
     store: Arc<dyn Store>,
     /// The end of the record when a write began of which it is not known whether it was done.
     doubt: Option<u64>,
@@ -23,7 +23,8 @@ pub(super) struct StoreSink {
 }
 
 impl StoreSink {
-    pub(super) const fn new(store: Arc<dyn Store>) -> Self {
+    /// A sink that appends to the record in `store`.
+    pub const fn new(store: Arc<dyn Store>) -> Self {
         Self { store, doubt: None, seen: 0 }
     }
 

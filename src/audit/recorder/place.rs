@@ -15,16 +15,19 @@ pub struct Place {
     /// One for each sink, none where there was no room.
     pub(super) seats: Vec<Option<Seat>>,
     draft: Option<Record>,
+    /// Whether a signature may have been made.
+    used: bool,
 }
 
 impl Place {
     pub(super) const fn new(recorder: Recorder, stands_for: u64) -> Self {
-        Self { recorder, stands_for, seats: Vec::new(), draft: None }
+        Self { recorder, stands_for, seats: Vec::new(), draft: None, used: false }
     }
 
     /// Says what is recorded unless [`Place::fill`] says otherwise: from here on a signature may
     /// be made. `draft` is only called if this signature is recorded.
     pub fn draft(&mut self, draft: impl FnOnce() -> Record) {
+        self.used = true;
         if self.stands_for > 0 {
             self.draft = Some(Record { count: self.stands_for, ..draft() });
         }
@@ -39,15 +42,16 @@ impl Place {
 
     /// Gives the place back: no signature was made.
     pub fn leave(mut self) {
-        self.draft = None;
+        (self.draft, self.used) = (None, false);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let Some(draft) = self.draft.take() else {
+        if !self.used {
             return self.recorder.0.sampler.put_back(self.stands_for);
-        };
+        }
+        let Some(draft) = self.draft.take() else { return };
         let record = Arc::new(draft);
         let seats = std::mem::take(&mut self.seats);
         for (lane, seat) in self.recorder.0.lanes.iter().zip(seats) {
