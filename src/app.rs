@@ -32,8 +32,8 @@ use crate::key::BackendName;
 use crate::keyring::{self, Keyring};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stop};
-use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
+use crate::store::{self, Store};
 use crate::telemetry::Telemetry;
 use crate::{grpc, http};
 use anyhow::{Context, Result, anyhow};
@@ -76,6 +76,7 @@ impl App {
                 .await
                 .with_context(|| format!("the store {}", config.store.display()))?,
         );
+        store::inspect(&*store, SystemClock.now()).await.context("the audit record")?;
         let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
         let mut opened = BTreeMap::new();
         for (name, settings) in &config.backends {

@@ -10,9 +10,12 @@
 pub mod chain;
 pub mod checkpoint;
 pub mod entry;
+pub mod finding;
+pub mod keys;
 pub mod merkle;
 pub mod recorder;
 pub mod sink;
+pub mod verify;
 
 mod canonical;
 mod hex;
@@ -21,13 +24,19 @@ mod refusals;
 pub use chain::{Hash, Head, Linked};
 pub use checkpoint::{Checkpoint, Draft, Span};
 pub use entry::Entry;
+pub use finding::Finding;
+pub use keys::Keys;
 pub use recorder::{Place, Recorder};
+pub use verify::{Known, Verdict, Verifier};
 
 use crate::key::{self, KeySetId, Kid};
 use jiff::Timestamp;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+
+/// The internal key set whose keys sign checkpoints.
+pub const KEY_SET: &str = "signkeep-audit";
 
 /// One entry. What is empty or none is left out where it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@
 //! that was deleted or replaced beneath the service is noticed before anything is written to it:
 //! SQLite itself would go on writing to the one that is gone.
 
+mod archive;
 mod commit;
 mod difference;
 mod fault;
@@ -12,6 +13,8 @@ mod load;
 mod open;
 mod record;
 mod reservations;
+
+pub use archive::Archive;
 
 use super::row::{AnswerRow, KeyRow, number_to, time_us};
 use super::{Answer, Change, Error, Image, RequestKey, Store};

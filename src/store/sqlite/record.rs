@@ -102,9 +102,17 @@ pub(super) async fn trail(
     after: u64,
     limit: u32,
 ) -> Result<Vec<Linked>, Fault> {
-    let rows =
-        page("SELECT * FROM audit WHERE number > $1 ORDER BY number LIMIT $2", db, after, limit);
-    rows.await?.iter().map(read::<AuditRow, _>).collect()
+    trail_rows(db, after, limit).await?.iter().map(read::<AuditRow, _>).collect()
+}
+
+/// The same as rows.
+pub(super) async fn trail_rows(
+    db: &mut SqliteConnection,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<SqliteRow>, Fault> {
+    let sql = "SELECT * FROM audit WHERE number > $1 ORDER BY number LIMIT $2";
+    page(sql, db, after, limit).await
 }
 
 /// At most `limit` checkpoints after number `after`.
@@ -113,8 +121,17 @@ pub(super) async fn checkpoints(
     after: u64,
     limit: u32,
 ) -> Result<Vec<Checkpoint>, Fault> {
+    checkpoint_rows(db, after, limit).await?.iter().map(read::<CheckpointRow, _>).collect()
+}
+
+/// The same as rows.
+pub(super) async fn checkpoint_rows(
+    db: &mut SqliteConnection,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<SqliteRow>, Fault> {
     let sql = "SELECT * FROM audit_checkpoints WHERE number > $1 ORDER BY number LIMIT $2";
-    page(sql, db, after, limit).await?.iter().map(read::<CheckpointRow, _>).collect()
+    page(sql, db, after, limit).await
 }
 
 /// The last checkpoint.
