@@ -7,6 +7,7 @@ mod store_sink;
 pub use seal::KeyringSeal;
 pub use store_sink::StoreSink;
 
+use crate::audit;
 use crate::audit::recorder::{Recorder, Settings, Signatures, WhenFull, Writers};
 use crate::audit::sink::file::{self, FileSink};
 use crate::audit::sink::stdout::StdoutSink;
@@ -21,8 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 
-/// The key set that checkpoints are signed with.
-const KEY_SET: &str = "signkeep-audit";
 /// The first pause after its key set could not be made; it doubles up to [`PAUSE_MAX`].
 const PAUSE_FIRST: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -101,7 +100,7 @@ impl Writing {
 
 /// The name of the key set for checkpoints.
 fn key_set() -> Result<KeySetId> {
-    KEY_SET.parse().context("the name of the key set for checkpoints")
+    audit::KEY_SET.parse().context("the name of the key set for checkpoints")
 }
 
 async fn make(keyring: Keyring, wanted: Internal) {

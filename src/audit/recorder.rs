@@ -142,7 +142,7 @@ impl Recorder {
     }
 
     /// A place in the record for a signature that is about to be made. Where a full record blocks,
-    /// waits for it until `deadline`; else never waits.
+    /// waits for it until shortly before `deadline`; else never waits.
     pub async fn place(&self, deadline: Instant) -> Result<Place, NoRoom> {
         let inner = &self.0;
         let stands_for = if inner.lanes.is_empty() { 0 } else { inner.sampler.draw() };

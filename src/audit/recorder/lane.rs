@@ -12,6 +12,9 @@ use tokio::sync::mpsc::{OwnedPermit, Sender};
 /// A write that takes longer is told as a sink that does not answer.
 const SLOW: Duration = Duration::from_secs(5);
 
+/// Of the caller's time a tenth, and at most this much, is left for what comes after the wait.
+const RESERVE_MAX: Duration = Duration::from_millis(500);
+
 /// A place in the queue.
 pub(super) type Seat = OwnedPermit<Arc<Record>>;
 
@@ -70,14 +73,17 @@ impl Lane {
         self.changes == Changes::Handed
     }
 
-    /// A place, at the latest by `deadline`.
+    /// A place, so long before `deadline` that the signature can still be made, or its refusal still
+    /// be heard.
     pub(super) async fn seat(&self, deadline: Instant) -> Result<Seat, NoRoom> {
         let no_room = NoRoom { sink: self.name };
         match self.queue.clone().try_reserve_owned() {
             Ok(seat) => Ok(seat),
             Err(TrySendError::Closed(_)) => Err(no_room),
             Err(TrySendError::Full(queue)) => {
-                let seat = tokio::time::timeout_at(deadline.into(), queue.reserve_owned()).await;
+                let left = deadline.saturating_duration_since(Instant::now());
+                let patience = left.saturating_sub((left / 10).min(RESERVE_MAX));
+                let seat = tokio::time::timeout(patience, queue.reserve_owned()).await;
                 seat.map_err(|_late| no_room)?.map_err(|_closed| no_room)
             }
         }
