@@ -94,7 +94,7 @@ async fn answers(service: &Service, key_set: &str) -> Vec<(&'static str, Status)
         asked!(keys.list_keys, ListKeysRequest { key_set: id() }),
         asked!(keys.get_key, GetKeyRequest { key_set: id(), kid: kid.clone() }),
         asked!(keys.rotate, RotateRequest { key_set: id(), force: true, reason: reason() }),
-        asked!(keys.revoke, RevokeRequest { key_set: id(), kid, reason: reason() }),
+        asked!(keys.revoke, RevokeRequest { key_set: id(), kid: kid.clone(), reason: reason() }),
         asked!(keys.rollback, RollbackRequest { key_set: id(), reason: reason() }),
         asked!(keys.watch_keys, WatchKeysRequest { key_set: id() }),
         asked!(signing.get_public_key, GetPublicKeyRequest { key_set: id() }),
