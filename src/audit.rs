@@ -27,7 +27,7 @@ pub use entry::Entry;
 pub use finding::Finding;
 pub use keys::Keys;
 pub use recorder::{Place, Recorder};
-pub use verify::{Known, Verdict, Verifier};
+pub use verify::{Beginning, Known, Verdict, Verifier};
 
 use crate::key::{self, KeySetId, Kid};
 use jiff::Timestamp;

@@ -72,7 +72,7 @@ pub enum Finding {
     },
     /// The first record is not number 1, and nothing says that this is how it should be.
     #[error(
-        "the record begins with number {number}: {} missing. If they were moved away on purpose, name the last checkpoint that was made before this record with --after",
+        "the record begins with number {number}: {} missing. If they were moved away on purpose, say so with --partial and, with --after, name the last checkpoint that was kept",
         numbers(1, number - 1)
     )]
     Beheaded {

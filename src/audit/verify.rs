@@ -19,11 +19,22 @@ use super::{Action, Hash};
 /// What the owner of the record knows without it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Known {
-    /// A checkpoint that was kept elsewhere: the record must have it. A record whose beginning was
-    /// moved away is taken from there on.
+    /// A checkpoint that was kept elsewhere: the record must have it.
     pub kept: Option<Checkpoint>,
     /// How many records there are at the least.
     pub at_least: u64,
+    /// Where the record may begin.
+    pub beginning: Beginning,
+}
+
+/// Where a record may begin.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Beginning {
+    /// With its first record.
+    #[default]
+    Whole,
+    /// With any record up to the one after the kept checkpoint: what was before was moved away.
+    Moved,
 }
 
 /// What a sound record is.
@@ -108,14 +119,18 @@ impl Verifier {
             Some(_) => return Ok(()),
             None => {}
         }
+        let content = linked.content_hash();
+        if content != linked.hash {
+            let number = match self.known.beginning {
+                Beginning::Moved if self.first == 0 => linked.number,
+                _ => self.head.number + 1,
+            };
+            return Err(Finding::Changed { number, content, written: linked.hash });
+        }
         if self.first == 0 {
             self.begin(linked)?;
         }
         let expected = self.head.number + 1;
-        let content = linked.content_hash();
-        if content != linked.hash {
-            return Err(Finding::Changed { number: expected, content, written: linked.hash });
-        }
         if linked.number < expected {
             let (number, after) = (linked.number, self.head.number);
             return Err(Finding::Inserted { number, after });
@@ -211,7 +226,11 @@ impl Verifier {
         if number <= 1 {
             return Ok(());
         }
-        let Some(kept) = self.known.kept.as_ref() else {
+        let kept = match self.known.beginning {
+            Beginning::Moved => self.known.kept.as_ref(),
+            Beginning::Whole => None,
+        };
+        let Some(kept) = kept else {
             return Err(Finding::Beheaded { number });
         };
         let head = kept.statement.head;

@@ -2,6 +2,10 @@
 
 mod book;
 mod checkpoints;
+mod command;
+mod database;
 mod format;
 mod properties;
+mod python;
 mod records;
+mod stored;

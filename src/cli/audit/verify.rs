@@ -2,7 +2,7 @@
 
 use super::source::{Place, Source, Trouble};
 use crate::audit::chain::Malformed;
-use crate::audit::{Checkpoint, Entry, Finding, Keys, Known, Verdict, Verifier};
+use crate::audit::{Beginning, Checkpoint, Entry, Finding, Keys, Known, Verdict, Verifier};
 use crate::cli::output::{self, Output};
 use crate::cli::{Failure, output::note};
 use serde_json::{Value, json};
@@ -20,6 +20,9 @@ pub(in crate::cli) struct Args {
     /// A checkpoint that was kept elsewhere: the record must still have it.
     #[arg(long, value_name = "FILE")]
     after: Option<PathBuf>,
+    /// Older records were moved away: it may begin later than number 1, up to that checkpoint.
+    #[arg(long, requires = "after")]
+    partial: bool,
     /// How many records there are at the least.
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     at_least: u64,
@@ -33,7 +36,8 @@ pub(super) async fn run(args: Args) -> Result<(), Failure> {
         .map_err(|wrong| Failure::new(format!("{}: {wrong}", args.keys.display())))?;
     let kept = args.after.as_deref().map(kept).transpose()?;
     let mut source = args.place.open().await?;
-    let known = Known { kept, at_least: args.at_least };
+    let beginning = if args.partial { Beginning::Moved } else { Beginning::Whole };
+    let known = Known { kept, at_least: args.at_least, beginning };
     let verdict = verify(&mut source, keys, known).await;
     if let Some(file) = source.torn() {
         note(&format!(

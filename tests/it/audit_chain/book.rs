@@ -5,8 +5,8 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
 use signkeep::audit::chain::Malformed;
 use signkeep::audit::{
-    self, Action, Checkpoint, Digest, Draft, Entry, Finding, Head, Keys, Known, Linked, Origin,
-    Outcome, Record, Span, Verdict, Verifier,
+    self, Action, Beginning, Checkpoint, Digest, Draft, Entry, Finding, Head, Keys, Known, Linked,
+    Origin, Outcome, Record, Span, Verdict, Verifier,
 };
 use signkeep::jose::{Jwk, thumbprint};
 use signkeep::key::{Algorithm, Curve, Key, Kid, PublicKey};
@@ -29,7 +29,8 @@ impl Signer {
 
     /// Signs what follows `before` and covers `span`, as the key `kid`.
     pub(super) fn sign_as(&self, kid: Kid, before: Option<&Checkpoint>, span: &Span) -> Checkpoint {
-        let draft = Draft::new(before, span, at(900), (Algorithm::Es256, kid)).unwrap();
+        let key = (Algorithm::Es256, kid);
+        let draft = Draft::new(before, span, at(900), key).unwrap();
         let input = draft.signing_input().as_bytes();
         let signature = self.pair.sign(&SystemRandom::new(), input).unwrap();
         draft.finish(signature.as_ref())
@@ -112,10 +113,14 @@ impl Book {
 
     pub(super) fn records(&mut self, count: u64) {
         for _ in 0..count {
-            let linked = self.head.link(record(self.head.number + 1));
-            self.span.push(&linked);
-            self.lines.push(linked.to_json());
+            self.add(record(self.head.number + 1));
         }
+    }
+
+    pub(super) fn add(&mut self, record: Record) {
+        let linked = self.head.link(record);
+        self.span.push(&linked);
+        self.lines.push(linked.to_json());
     }
 
     /// Signs the records since the last checkpoint.
@@ -179,7 +184,13 @@ impl Book {
 
     /// The verdict of one who has kept checkpoint `number` of `genuine`.
     pub(super) fn verdict_after(&self, genuine: &Self, number: u64) -> Result<Verdict, Finding> {
-        self.verdict_of(Known { kept: Some(genuine.checkpoint_at(number)), at_least: 0 })
+        self.verdict_of(Known { kept: Some(genuine.checkpoint_at(number)), ..Known::default() })
+    }
+
+    /// The same, if the beginning was moved away.
+    pub(super) fn verdict_of_rest(&self, genuine: &Self, number: u64) -> Result<Verdict, Finding> {
+        let kept = Some(genuine.checkpoint_at(number));
+        self.verdict_of(Known { kept, beginning: Beginning::Moved, ..Known::default() })
     }
 
     pub(super) fn verdict_of(&self, known: Known) -> Result<Verdict, Finding> {
@@ -232,7 +243,8 @@ fn a_sound_record_is_told_with_its_head_and_its_last_checkpoint() {
     book.checkpoint();
     assert_eq!(book.verdict().unwrap().unsigned, 0);
     for number in 1..=4 {
-        let known = Known { kept: Some(book.checkpoint_at(number)), at_least: 35 };
+        let known =
+            Known { kept: Some(book.checkpoint_at(number)), at_least: 35, ..Known::default() };
         assert_eq!(book.verdict_of(known).unwrap().first, 1);
     }
 }
@@ -243,7 +255,7 @@ fn a_record_of_nothing_is_sound_and_one_that_should_hold_something_is_not() {
     let empty = book.clone();
     let verdict = empty.verdict().unwrap();
     assert_eq!((verdict.head, verdict.last, verdict.unsigned), (Head::EMPTY, None, 0));
-    let known = Known { kept: None, at_least: 1 };
+    let known = Known { at_least: 1, ..Known::default() };
     assert_eq!(empty.verdict_of(known), Err(Finding::TooShort { ended: 0, at_least: 1 }));
     book.records(3);
     book.checkpoint();

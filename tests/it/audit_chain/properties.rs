@@ -121,7 +121,7 @@ proptest! {
         let genuine: Vec<Vec<u8>> = SIGNED.lines.iter().map(|line| line.clone().into_bytes()).collect();
         let mut lines = genuine.clone();
         acts.iter().for_each(|act| act.on(&mut lines));
-        let known = Known { kept: Some(SIGNED.checkpoint_at(4)), at_least: 0 };
+        let known = Known { kept: Some(SIGNED.checkpoint_at(4)), ..Known::default() };
         let slices: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
         let verdict = judge(&slices, SIGNED.signer.keys(), known);
         // Where a checkpoint stands between records is not part of what it says.

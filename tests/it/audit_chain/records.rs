@@ -150,7 +150,7 @@ fn an_end_that_was_cut_off_is_found_by_what_signed_it_or_by_what_was_kept() {
     let mut book = Book::sample();
     book.lines.truncate(book.line_of(33));
     assert_eq!(book.verdict().unwrap().head.number, 32);
-    let known = Known { kept: None, at_least: 35 };
+    let known = Known { at_least: 35, ..Known::default() };
     assert_eq!(book.verdict_of(known), Err(Finding::TooShort { ended: 32, at_least: 35 }));
 
     // Records and not the checkpoint.
@@ -180,20 +180,22 @@ fn a_record_whose_beginning_was_moved_away_goes_on_from_a_kept_checkpoint() {
     let genuine = Book::sample();
     // Just after it, and in the middle of what it covers.
     for (number, kept) in [(21, 2), (15, 2), (11, 1), (31, 3), (2, 1), (2, 3)] {
-        let verdict = from(genuine.clone(), number).verdict_after(&genuine, kept).unwrap();
+        let verdict = from(genuine.clone(), number).verdict_of_rest(&genuine, kept).unwrap();
         assert_eq!((verdict.first, verdict.head.number), (number, 35));
         assert_eq!(verdict.last, Some(genuine.checkpoint_at(3)));
         assert_eq!(verdict.unsigned, 5);
     }
     let rest = from(genuine.clone(), 15);
     assert_eq!(rest.verdict(), Err(Finding::Beheaded { number: 15 }));
+    // It has to be said that it was moved away: otherwise it was cut off.
+    assert_eq!(rest.verdict_after(&genuine, 2), Err(Finding::Beheaded { number: 15 }));
     let missing = Finding::Missing { first: 11, last: 14, found: 15 };
-    assert_eq!(rest.verdict_after(&genuine, 1), Err(missing));
+    assert_eq!(rest.verdict_of_rest(&genuine, 1), Err(missing));
     // What is left ends before the kept checkpoint does.
     let mut cut = from(genuine.clone(), 15);
     cut.lines.truncate(cut.line_of(18));
     let truncated = Finding::Truncated { ended: 17, signed: 20, checkpoint: 2 };
-    assert_eq!(cut.verdict_after(&genuine, 2), Err(truncated));
+    assert_eq!(cut.verdict_of_rest(&genuine, 2), Err(truncated));
 }
 
 #[test]
@@ -201,12 +203,12 @@ fn a_change_before_the_kept_checkpoint_is_found_though_the_beginning_was_moved_a
     let genuine = Book::sample();
     let mut book = from(genuine.clone(), 15);
     book.forge(17, 17, |record| record.reason.clear());
-    assert_eq!(book.verdict_after(&genuine, 2), Err(Finding::Rehashed { number: 17 }));
+    assert_eq!(book.verdict_of_rest(&genuine, 2), Err(Finding::Rehashed { number: 17 }));
     book.forge(17, 35, |record| record.reason.clear());
     let not_as_signed = Finding::NotAsSigned { first: 15, last: 20, checkpoint: 2 };
-    assert_eq!(book.verdict_after(&genuine, 2), Err(not_as_signed));
+    assert_eq!(book.verdict_of_rest(&genuine, 2), Err(not_as_signed));
     let mut book = from(genuine.clone(), 21);
     book.forge(21, 35, |record| record.reason.clear());
     let not_as_signed = Finding::NotAsSigned { first: 21, last: 30, checkpoint: 3 };
-    assert_eq!(book.verdict_after(&genuine, 2), Err(not_as_signed));
+    assert_eq!(book.verdict_of_rest(&genuine, 2), Err(not_as_signed));
 }
