@@ -37,7 +37,7 @@ use crate::store::{self, Store};
 use crate::telemetry::Telemetry;
 use crate::{grpc, http};
 use anyhow::{Context, Result, anyhow};
-use audit::{Audit, Writing};
+use audit::{Audit, Noticed, Writing};
 use backends::Opened;
 use listeners::Ports;
 use std::collections::BTreeMap;
@@ -62,6 +62,7 @@ pub struct App {
     recorder: Recorder,
     /// Until it begins to be written.
     audit: Option<Audit>,
+    access: Access,
     health: Health,
     metrics: Metrics,
 }
@@ -70,6 +71,12 @@ impl App {
     /// Takes the ports, opens the store and the backends, and builds the keyring.
     pub async fn build(config: Config) -> Result<Self> {
         process::keep_memory_private()?;
+        let access = Access::new(config.access(), Arc::new(SystemClock))?;
+        if access.is_closed() {
+            tracing::error!(
+                "nobody may do anything: the configuration has no [[policy]]; `signkeep config defaults` shows one"
+            );
+        }
         let bound = Bound::bind(&config.listeners).await?;
         let store: Arc<dyn Store> = Arc::new(
             SqliteStore::open(&config.store)
@@ -109,6 +116,7 @@ impl App {
             keyring,
             recorder: audit.recorder.clone(),
             audit: Some(audit),
+            access,
             health: Health::default(),
             metrics,
         })
@@ -156,7 +164,7 @@ impl App {
                 metrics: self.metrics.clone(),
             }),
         ));
-        helpers.spawn(until_soft(stop.clone(), reload::run(file, telemetry)));
+        helpers.spawn(until_soft(stop.clone(), reload::run(file, telemetry, self.access.clone())));
         let mut faces = self.serve(&stop);
 
         let seeds = self.config.key_sets.clone();
@@ -200,7 +208,8 @@ impl App {
         let Ports { grpc, http, metrics } = self.bound.take();
         let (limits, usual) = (self.config.limits, grpc::Settings::default());
         let deps = grpc::Deps {
-            access: Access::open(),
+            access: self.access.clone(),
+            refusals: Arc::new(Noticed::new(self.recorder.clone(), Arc::new(SystemClock))),
             keyring: self.keyring.clone(),
             health: self.health.clone(),
             settings: grpc::Settings {

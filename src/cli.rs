@@ -17,6 +17,7 @@ mod key_sets;
 mod keys;
 mod message;
 mod output;
+mod policy;
 mod random;
 mod serve;
 mod sign;
@@ -75,6 +76,9 @@ enum Command {
     /// Check a configuration file, compare it with the service.
     #[command(subcommand)]
     Config(configuration::Command),
+    /// Ask the policy of a configuration file who may do what.
+    #[command(subcommand)]
+    Policy(policy::Command),
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -113,6 +117,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Jwks(args) => client::block_on(jwks::run(args)),
         Command::Audit(command) => audit::run(command),
         Command::Config(command) => configuration::run(command),
+        Command::Policy(command) => policy::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "signkeep", &mut io::stdout());
             Ok(())

@@ -8,18 +8,22 @@
 
 mod audit;
 mod backends;
+mod callers;
 mod difference;
 mod document;
 mod jwks;
 mod key_sets;
 mod limits;
+mod list;
 mod listeners;
 mod log;
+mod policy;
 mod span;
 mod store;
 
 pub use audit::{Audit, AuditFile, Sink, Sync, WhenFull};
 pub use backends::{AwsKms, Backend, Pkcs11, Token};
+pub use callers::Callers;
 pub use difference::{Difference, Present, Remedy, differences};
 pub use document::{Error, Place, Variable};
 pub use jwks::Jwks;
@@ -29,6 +33,7 @@ pub use listeners::{Listeners, loopback};
 pub use log::{Form, Log};
 pub use span::{Span, words};
 
+use crate::access::{self, Binding};
 use crate::key::{BackendName, KeySetId, PublicationLimits};
 use document::Document;
 use serde::Deserialize;
@@ -41,7 +46,7 @@ use std::time::Duration;
 pub const DEFAULTS: &str = include_str!("config/default.toml");
 
 /// What the service runs on.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The SQLite database.
     pub store: PathBuf,
@@ -59,6 +64,10 @@ pub struct Config {
     pub log: Log,
     /// How long things may take.
     pub limits: Limits,
+    /// How callers are known.
+    pub callers: Callers,
+    /// What they may do; without an entry nobody may do anything.
+    pub policy: Vec<Binding>,
     /// The key set behind the paths that name none.
     pub default_key_set: KeySetId,
     /// Key sets to be made at start if they do not exist.
@@ -89,6 +98,15 @@ impl Config {
         file.build(&document, directory)
     }
 
+    /// Who is known, and what they may do.
+    pub fn access(&self) -> access::Settings {
+        access::Settings {
+            certificate_names: self.callers.certificate_names.clone(),
+            issuers: self.callers.issuers.clone(),
+            policy: self.policy.clone(),
+        }
+    }
+
     /// What policies are checked against.
     pub fn publication_limits(&self) -> PublicationLimits {
         self.jwks.limits(self.lease)
@@ -103,7 +121,7 @@ pub fn environment() -> Vec<(String, String)> {
 }
 
 /// The file as it is written.
-#[derive(Debug, Default, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Default, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields, default)]
 struct File {
     store: store::Section,
@@ -114,6 +132,8 @@ struct File {
     audit: audit::Section,
     log: Log,
     limits: limits::Section,
+    callers: callers::Section,
+    policy: Vec<policy::Section>,
     default_key_set: DefaultKeySet,
     key_sets: BTreeMap<KeySetId, key_sets::Section>,
 }
@@ -158,6 +178,8 @@ impl File {
             key_sets.insert(id, seed);
         }
         let audit = self.audit.build(document, &backends, directory)?;
+        let bind = |(at, section): (usize, policy::Section)| section.build(document, at);
+        let policy = self.policy.into_iter().enumerate().map(bind).collect::<Result<_, _>>()?;
         Ok(Config {
             store: self.store.build(document, directory)?,
             backends,
@@ -167,6 +189,8 @@ impl File {
             audit,
             log: self.log.checked(document)?,
             limits: self.limits.build(document)?,
+            callers: self.callers.build(document, directory)?,
+            policy,
             default_key_set: self.default_key_set.build(document)?,
             key_sets,
         })

@@ -14,6 +14,7 @@ mod convert;
 mod deadline;
 mod edge;
 mod encode;
+mod gate;
 mod health;
 mod keys;
 mod page;
@@ -26,6 +27,8 @@ mod stream;
 mod told;
 mod violations;
 mod watch;
+
+pub use gate::{Refusal, Refusals};
 
 use crate::access::Access;
 use crate::health::Health;
@@ -41,6 +44,8 @@ use tokio::task::JoinSet;
 pub struct Deps {
     /// Who may do what.
     pub access: Access,
+    /// Who is told of calls that are not let through.
+    pub refusals: Arc<dyn Refusals>,
     /// The custodian that is asked.
     pub keyring: Keyring,
     /// How the service is; gRPC health follows it.
@@ -123,9 +128,9 @@ pub async fn serve(
     let drain_timeout = deps.settings.drain_timeout;
     let health = deps.health.clone();
     let settings = deps.settings.clone();
-    let access = deps.access.clone();
+    let gate = gate::Gate { access: deps.access.clone(), refusals: deps.refusals.clone() };
     let routes = routes::routes(deps, &stopping)?;
-    let edge = Arc::new(edge::Edge::new(routes, access, settings, stopping.clone()));
+    let edge = Arc::new(edge::Edge::new(routes, gate, settings, stopping.clone()));
     let mut acceptors = JoinSet::new();
     for listener in listeners {
         acceptors.spawn(connection::accept(listener, edge.clone(), stopping.clone()));

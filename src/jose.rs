@@ -7,12 +7,16 @@
 
 pub mod jwk;
 pub mod jws;
+mod members;
 pub mod signature;
 pub mod spki;
 pub mod thumbprint;
 pub mod verify;
+mod verifying;
 
 pub use jwk::{Jwk, JwkSet};
+pub use members::{Members, NotMembers};
+pub use verifying::{Missing, NotKeys, VerifyingKeys};
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 

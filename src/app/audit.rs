@@ -1,9 +1,11 @@
 //! The record as the configuration wants it: its sinks, what writes them, and the key set that
 //! checkpoints are signed with.
 
+mod refused;
 mod seal;
 mod store_sink;
 
+pub(super) use refused::Noticed;
 pub use seal::KeyringSeal;
 pub use store_sink::StoreSink;
 

@@ -1,13 +1,15 @@
 //! SIGHUP: reads the configuration file again and applies what can change in a running service,
-//! which is the log's level: all of it or nothing. A bad file changes nothing and is reported.
+//! which is who may do what, and the log's level: all of it or nothing. A bad file changes nothing
+//! and is reported.
 
+use crate::access::Access;
 use crate::config::Config;
 use crate::telemetry::Telemetry;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Follows SIGHUP until it is dropped.
-pub(super) async fn run(file: PathBuf, telemetry: Telemetry) {
+pub(super) async fn run(file: PathBuf, telemetry: Telemetry, access: Access) {
     let mut hangups = match signal(SignalKind::hangup()) {
         Ok(hangups) => hangups,
         Err(error) => {
@@ -16,7 +18,7 @@ pub(super) async fn run(file: PathBuf, telemetry: Telemetry) {
         }
     };
     while hangups.recv().await.is_some() {
-        match reload(&file, &telemetry) {
+        match reload(&file, &telemetry, &access) {
             Ok(level) => tracing::info!(file = %file.display(), level, "configuration reloaded"),
             Err(error) => tracing::error!(
                 file = %file.display(),
@@ -27,9 +29,11 @@ pub(super) async fn run(file: PathBuf, telemetry: Telemetry) {
     }
 }
 
-fn reload(file: &Path, telemetry: &Telemetry) -> Result<String, String> {
+fn reload(file: &Path, telemetry: &Telemetry, access: &Access) -> Result<String, String> {
     let config =
         Config::load(file, crate::config::environment()).map_err(|error| error.to_string())?;
+    let rules = access.prepare(config.access()).map_err(|error| error.to_string())?;
     telemetry.set_level(&config.log.level).map_err(|error| error.to_string())?;
+    access.apply(rules);
     Ok(config.log.level)
 }

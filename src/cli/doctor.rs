@@ -46,6 +46,13 @@ pub(super) fn run(args: &Args) -> Result<(), Failure> {
         )),
         Ok(config) => {
             findings.add(Finding::ok("configuration", format!("{} is well", file.display())));
+            if config.policy.is_empty() {
+                findings.add(Finding::warning(
+                    "policy",
+                    "there is no [[policy]]: nobody may do anything",
+                    "write one; `signkeep config defaults` shows how, `signkeep policy check` what it gives",
+                ));
+            }
             client::block_on(async {
                 let retry = checks::Retry::from_flag(args.retry_pin);
                 checks::run(&config, retry, &mut findings).await;

@@ -182,6 +182,10 @@ fn advice(reason: Option<&str>, kid: Option<&str>, wait: Option<Duration>) -> Op
             "hash with the algorithm's own function, e.g. SHA-256 for ES256; or leave out --digest"
                 .to_owned()
         }
+        "CALLER_NOT_ALLOWED" => {
+            "whoever keeps the service's policy can give the role; `signkeep policy explain` says what is missing"
+                .to_owned()
+        }
         "INVALID_REQUEST" => "correct what is named, then try again".to_owned(),
         "REQUEST_ID_REUSED" => "choose another --request-id".to_owned(),
         "BACKEND_UNAVAILABLE" | "STORE_UNAVAILABLE" => {

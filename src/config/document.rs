@@ -19,7 +19,7 @@ const PREFIX: &str = "SIGNKEEP_";
 const NOT_SETTINGS: [&str; 4] =
     ["SIGNKEEP_CONFIG", "SIGNKEEP_HTTP_URL", "SIGNKEEP_SERVER", "SIGNKEEP_SOFTHSM_MODULE"];
 /// Settings that are numbers, or true or false; a variable's value is text for every other.
-const NUMBERS: [&str; 9] = [
+const NUMBERS: [&str; 11] = [
     "workers",
     "queue",
     "rsa_bits",
@@ -29,6 +29,8 @@ const NUMBERS: [&str; 9] = [
     "checkpoint_records",
     "rotate_size",
     "keep",
+    "rate",
+    "concurrency",
 ];
 /// Tables whose keys are names; names have dashes where variables have underscores.
 const NAMED: [&str; 2] = ["backends", "key_sets"];
@@ -129,16 +131,29 @@ impl<'a> Document<'a> {
     /// The error that `field`, a path with dots, is wrong.
     pub(super) fn wrong(&self, field: &str, what: impl fmt::Display) -> Error {
         let mut span = None;
-        let mut table = Some(self.tree.get_ref());
+        let mut inner: Option<Inner<'_>> = Some(Inner::Table(self.tree.get_ref()));
         for part in field.split('.') {
-            let found = table
-                .and_then(|table| table.iter().find(|(key, _)| key.get_ref().as_ref() == part));
-            let Some((key, value)) = found else { break };
+            let found = match inner {
+                Some(Inner::Table(table)) => {
+                    let named = table.iter().find(|(key, _)| key.get_ref().as_ref() == part);
+                    named.map(|(key, value)| (key.span(), value))
+                }
+                Some(Inner::List(list)) => {
+                    let entry = part.parse().ok().and_then(|at: usize| list.get(at));
+                    entry.map(|value| (value.span(), value))
+                }
+                None => None,
+            };
+            let Some((name, value)) = found else { break };
             span = Some(match value.get_ref() {
-                DeValue::Table(_) => key.span(),
+                DeValue::Table(_) => name,
                 _ => value.span(),
             });
-            table = value.get_ref().as_table();
+            inner = match value.get_ref() {
+                DeValue::Table(table) => Some(Inner::Table(table)),
+                DeValue::Array(list) => Some(Inner::List(list)),
+                _ => None,
+            };
         }
         Error {
             place: span
@@ -170,6 +185,12 @@ impl<'a> Document<'a> {
         let before = self.text.get(..offset).unwrap_or(self.text);
         Place::Line(self.file.to_owned(), before.matches('\n').count() + 1)
     }
+}
+
+/// What a path leads through.
+enum Inner<'a> {
+    Table(&'a DeTable<'a>),
+    List(&'a [Spanned<DeValue<'a>>]),
 }
 
 /// Sets what `variable` names, with `at` as the place of its value.

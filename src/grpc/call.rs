@@ -1,11 +1,14 @@
 //! What is known of a call before its message has been read: its id, who calls, how long they wait.
 
 use super::deadline::Deadline;
+use super::gate::{Failed, Gate, Refusal};
+use super::proto::ErrorReason;
 use super::status;
-use crate::access::Caller;
+use super::told;
+use crate::access::{Action, Caller, ClaimRefused, Permit, Refused};
 use crate::audit::Origin;
 use crate::key::{KeySetId, Kid};
-use crate::keyring::{Context, Error, RequestId};
+use crate::keyring::{Context, RequestId, SignJwt};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tonic::codegen::http::{HeaderMap, HeaderValue};
@@ -18,7 +21,7 @@ pub(super) const REQUEST_ID: &str = "x-request-id";
 const ID_LEN_MAX: usize = 64;
 
 /// One call.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) struct Call {
     /// The request's id, for log and audit.
     pub(super) id: Arc<str>,
@@ -28,6 +31,8 @@ pub(super) struct Call {
     pub(super) listener: Arc<str>,
     /// Until when.
     pub(super) deadline: Deadline,
+    /// What it has to pass.
+    pub(super) gate: Gate,
 }
 
 impl Call {
@@ -42,7 +47,7 @@ impl Call {
     /// Where it comes from, for the record.
     pub(super) fn origin(&self) -> Origin {
         Origin {
-            caller: self.caller.as_str().into(),
+            caller: self.caller.name(),
             listener: self.listener.clone(),
             request: self.id.clone(),
         }
@@ -58,8 +63,59 @@ impl Call {
         self.deadline.within(Instant::now(), limit)
     }
 
+    /// Leave to do `action` with `key_set`, kept for as long as that takes. To be had before anything
+    /// is looked up.
+    pub(super) fn may(&self, action: Action, key_set: &KeySetId) -> Result<Permit, Failed> {
+        let admitted = self.gate.access.admit(&self.caller, action, key_set, Instant::now());
+        admitted.map_err(|refused| self.refused(action, Some(key_set), refused))
+    }
+
+    /// Whether `key_set` may be looked at, as one of many.
+    pub(super) fn may_see(&self, key_set: &KeySetId) -> bool {
+        self.gate.access.check(&self.caller, Action::View, key_set).is_ok()
+    }
+
+    /// Whether the caller may still look at `only`, or if that is none, at anything.
+    pub(super) fn may_look(&self, only: Option<&KeySetId>) -> Result<(), Failed> {
+        let access = &self.gate.access;
+        match only {
+            Some(key_set) => access.check(&self.caller, Action::View, key_set),
+            None => access.check_any(&self.caller, Action::View),
+        }
+        .map_err(|refused| self.refused(Action::View, only, refused))
+    }
+
+    /// Leave to have claims signed, and they as they may be.
+    pub(super) fn may_say(&self, mut sign: SignJwt) -> Result<(Permit, SignJwt), Failed> {
+        let permit = self.may(Action::SignJwt, &sign.key_set)?;
+        let lifetime = self.gate.access.lifetime(sign.lifetime);
+        let judged = permit
+            .judge(&sign.claims, lifetime)
+            .map_err(|refused| self.claim_refused(&sign.key_set, refused))?;
+        sign.claims = judged.claims;
+        sign.lifetime_usual_max = judged.lifetime_max;
+        Ok((permit, sign))
+    }
+
+    fn refused(&self, action: Action, key_set: Option<&KeySetId>, refused: Refused) -> Failed {
+        self.note(action, key_set, told::name(status::reason_of(&refused)));
+        Failed::Refused(refused)
+    }
+
+    fn claim_refused(&self, key_set: &KeySetId, refused: ClaimRefused) -> Failed {
+        self.note(Action::SignJwt, Some(key_set), told::name(ErrorReason::ClaimNotAllowed));
+        let field = format!("claims.{}", refused.claim);
+        Failed::Claim { refused, field }
+    }
+
+    fn note(&self, action: Action, key_set: Option<&KeySetId>, reason: &'static str) {
+        let origin = self.origin();
+        let refusal = Refusal { origin: &origin, action: Some(action), key_set, reason };
+        self.gate.refusals.refused(&refusal);
+    }
+
     /// The answer, or what the caller is told in its place.
-    pub(super) fn reply<T>(&self, answer: Result<T, Error>) -> Result<Response<T>, Status> {
+    pub(super) fn reply<T>(&self, answer: Result<T, Failed>) -> Result<Response<T>, Status> {
         answer.map(Response::new).map_err(|error| status::of(error, &self.id))
     }
 }

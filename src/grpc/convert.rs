@@ -6,14 +6,15 @@ mod field;
 pub(super) use field::states;
 
 use super::claims;
+use super::gate::Failed;
 use super::proto as pb;
 use super::violations::Violations;
 use crate::backend::Input;
+use crate::jose::Members;
 use crate::key::{BackendName, Emergency, KeySetId, Kid};
 use crate::keyring::{
     Create, Error, InvalidField, RequestId, Revoke, Rollback, Rotate, Sign, SignJwt, Update,
 };
-use bytes::Bytes;
 use field::{MASK, WHY_NEEDED, apply, approval, both, is_media_type, mode, policy, span};
 use pb::sign_jwt_request::Payload;
 use pb::sign_request::Input as Given;
@@ -233,9 +234,11 @@ pub(super) fn sign(request: pb::SignRequest) -> Result<(Sign, Form), Error> {
 pub(super) fn sign_jwt(request: pb::SignJwtRequest) -> Result<SignJwt, Error> {
     let mut wrong = Violations::default();
     let id = wrong.key_set("key_set", &request.key_set);
-    let claims: Option<Bytes> = match request.payload {
-        Some(Payload::Claims(claims)) => claims::from_struct(&mut wrong, "claims", claims),
-        Some(Payload::ClaimsJson(text)) => claims::from_text(&mut wrong, text),
+    let claims: Option<Members> = match request.payload {
+        Some(Payload::Claims(claims)) => claims::from_struct(&mut wrong, "claims", claims)
+            .and_then(|text| wrong.check("claims", Members::parse(&text))),
+        Some(Payload::ClaimsJson(text)) => claims::from_text(&mut wrong, text)
+            .and_then(|text| wrong.check("claims_json", Members::parse(&text))),
         None => {
             wrong.note("claims", "must be set, unless claims_json is");
             None
@@ -247,8 +250,10 @@ pub(super) fn sign_jwt(request: pb::SignJwtRequest) -> Result<SignJwt, Error> {
             "must be a media type, with or without application/, of at most 64 characters, e.g. at+jwt",
         );
     }
-    let header =
-        request.header.and_then(|header| claims::from_struct(&mut wrong, "header", header));
+    let header = request.header.map(|header| {
+        claims::from_struct(&mut wrong, "header", header)
+            .and_then(|text| wrong.check("header", Members::parse(&text)))
+    });
     let lifetime = span(&mut wrong, "lifetime", request.lifetime.as_ref());
     if lifetime == Some(Duration::ZERO) {
         wrong.note("lifetime", "must be longer than nothing");
@@ -257,26 +262,28 @@ pub(super) fn sign_jwt(request: pb::SignJwtRequest) -> Result<SignJwt, Error> {
         key_set,
         claims,
         typ: (!request.typ.is_empty()).then_some(request.typ),
-        header,
+        header: header.flatten().unwrap_or_default(),
         lifetime,
+        lifetime_usual_max: None,
     });
     wrong.finish(jwt)
 }
 
 /// An error about claims, where they were given as text: it names the field that they came in.
-pub(super) fn in_text(error: Error) -> Error {
+pub(super) fn in_text(error: Failed) -> Failed {
     let named = |field: String| match field.strip_prefix("claims") {
         Some(path) => format!("claims_json{path}"),
         None => field,
     };
     match error {
-        Error::ClaimNotAllowed { claim, field, why } => {
-            Error::ClaimNotAllowed { claim, field: named(field), why }
+        Failed::Keyring(Error::ClaimNotAllowed { claim, field, why }) => {
+            Error::ClaimNotAllowed { claim, field: named(field), why }.into()
         }
-        Error::Invalid { fields } => {
+        Failed::Keyring(Error::Invalid { fields }) => {
             let renamed = |wrong: InvalidField| InvalidField { field: named(wrong.field), ..wrong };
-            Error::Invalid { fields: fields.into_iter().map(renamed).collect() }
+            Error::Invalid { fields: fields.into_iter().map(renamed).collect() }.into()
         }
+        Failed::Claim { refused, field } => Failed::Claim { refused, field: named(field) },
         other => other,
     }
 }

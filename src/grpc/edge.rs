@@ -4,8 +4,11 @@
 
 use super::call::{Call, REQUEST_ID, request_id};
 use super::deadline::{Deadline, Work};
-use super::{Settings, status};
-use crate::access::Access;
+use super::gate::{Gate, Refusal};
+use super::proto::ErrorReason;
+use super::{Settings, status, told};
+use crate::access::{Caller, Unknown};
+use crate::audit::Origin;
 use crate::transport::Peer;
 use futures_util::FutureExt;
 use std::panic::AssertUnwindSafe;
@@ -25,27 +28,28 @@ const MARGIN: Duration = Duration::from_millis(100);
 /// Longest part of a path that is logged, in characters.
 const PATH_LOGGED: usize = 96;
 const STATUS: &str = "grpc-status";
+const AUTHORIZATION: &str = "authorization";
 const DETAILS: &str = "grpc-status-details-bin";
 
 /// The way in and out.
 pub(super) struct Edge {
     routes: Routes,
-    access: Access,
+    gate: Gate,
     settings: Settings,
     stopping: watch::Receiver<bool>,
     places: Arc<Semaphore>,
 }
 
 impl Edge {
-    /// Leads those whom `access` knows to `routes`; refuses new work once `stopping` says so.
+    /// Leads those who pass `gate` to `routes`; refuses new work once `stopping` says so.
     pub(super) fn new(
         routes: Routes,
-        access: Access,
+        gate: Gate,
         settings: Settings,
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let places = Arc::new(Semaphore::new(settings.requests_max));
-        Self { routes, access, settings, stopping, places }
+        Self { routes, gate, settings, stopping, places }
     }
 
     /// The limits and times in force.
@@ -97,9 +101,15 @@ impl Edge {
         if *self.stopping.borrow() && !probed {
             return Err(status::shutting_down());
         }
-        let caller = self.access.identify(peer, None).await;
-        let caller = caller.map_err(|_| status::caller_unknown())?;
-        Span::current().record("caller", caller.as_str());
+        // Taken off whoever it is for, so that nothing beneath sees a token.
+        let bearer = bearer(&mut head.headers);
+        let caller = if probed { None } else { Some(self.identify(peer, bearer, id).await?) };
+        if let Some(caller) = &caller {
+            Span::current().record("caller", caller.as_str());
+            if is_reflection(head.uri.path()) && !self.gate.access.is_welcome(peer, caller) {
+                return Err(status::not_welcome(caller));
+            }
+        }
         let work = Work::at(head.uri.path());
         let deadline = Deadline::take(&mut head.headers, work, now, &self.settings)
             .map_err(|_| status::malformed_timeout())?;
@@ -109,10 +119,34 @@ impl Edge {
             let place = self.places.clone().try_acquire_owned();
             Some(place.map_err(|_| status::overloaded())?)
         };
-        let id = id.clone();
-        let listener = peer.listener.clone();
-        let call = Call { id, caller, listener, deadline };
-        Ok(Admitted { call, work, place })
+        let call = caller.map(|caller| Call {
+            id: id.clone(),
+            caller,
+            listener: peer.listener.clone(),
+            deadline,
+            gate: self.gate.clone(),
+        });
+        Ok(Admitted { id: id.clone(), call, deadline, work, place })
+    }
+
+    async fn identify(
+        &self,
+        peer: &Peer,
+        bearer: Result<Option<String>, Unknown>,
+        id: &Arc<str>,
+    ) -> Result<Caller, Status> {
+        let known = match bearer {
+            Ok(token) => self.gate.access.identify(peer, token.as_deref()).await,
+            Err(unknown) => Err(unknown),
+        };
+        known.map_err(|unknown| {
+            let (listener, request) = (peer.listener.clone(), id.clone());
+            let origin = Origin { caller: "".into(), listener, request };
+            let reason = told::name(ErrorReason::CallerUnknown);
+            let refusal = Refusal { origin: &origin, action: None, key_set: None, reason };
+            self.gate.refusals.refused(&refusal);
+            status::caller_unknown(&unknown)
+        })
     }
 
     async fn run(
@@ -121,11 +155,12 @@ impl Edge {
         body: Body,
         admitted: Admitted,
     ) -> http::Response<Body> {
-        let Admitted { call, work, place } = admitted;
-        let id = call.id.clone();
-        let end = call.deadline.end().filter(|_| work != Work::Stream);
-        let ours = !is_probe(head.uri.path());
-        head.extensions.insert(call);
+        let Admitted { id, call, deadline, work, place } = admitted;
+        let end = deadline.end().filter(|_| work != Work::Stream);
+        let ours = call.is_some();
+        if let Some(call) = call {
+            head.extensions.insert(call);
+        }
         let request = http::Request::from_parts(head, body);
         let work = AssertUnwindSafe(self.routes.clone().oneshot(request)).catch_unwind();
         let ended = match end {
@@ -145,13 +180,37 @@ impl Edge {
 
 /// A call that may go on.
 struct Admitted {
-    call: Call,
+    id: Arc<str>,
+    /// None for a probe, which anybody may send.
+    call: Option<Call>,
+    deadline: Deadline,
     work: Work,
     place: Option<OwnedSemaphorePermit>,
 }
 
 fn is_probe(path: &str) -> bool {
     path.starts_with("/grpc.health.v1.")
+}
+
+fn is_reflection(path: &str) -> bool {
+    path.starts_with("/grpc.reflection.")
+}
+
+/// Takes the token off the headers, if there is one (RFC 6750 section 2.1).
+fn bearer(headers: &mut HeaderMap) -> Result<Option<String>, Unknown> {
+    let given: Vec<_> = headers.get_all(AUTHORIZATION).iter().cloned().collect();
+    headers.remove(AUTHORIZATION);
+    let value = match given.as_slice() {
+        [] => return Ok(None),
+        [one] => one.to_str().map_err(|_| Unknown::Authorization)?,
+        _ => return Err(Unknown::Authorization),
+    };
+    match value.split_once(' ') {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
+            Ok(Some(token.trim_matches(' ').to_owned()))
+        }
+        _ => Err(Unknown::Authorization),
+    }
 }
 
 /// The response, or if it is an error that tonic made by itself, that error as we tell it. Errors

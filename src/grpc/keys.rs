@@ -1,15 +1,18 @@
 //! `signkeep.v1.KeyService`: the life of keys.
 
 use super::call::{Call, about, about_key};
+use super::gate::Failed;
 use super::page;
 use super::proto as pb;
 use super::proto::key_service_server::KeyService;
 use super::stream;
 use super::watch::Watcher;
 use super::{Settings, answer, convert, status};
-use crate::key::{Hold, KeySetId, Service};
-use crate::keyring::{Changed, Context, Error, Keyring, Listed, RequestId};
+use crate::access::Action;
+use crate::key::{Hold, KeySet, KeySetId, Service};
+use crate::keyring::{Changed, Context, Keyring, Listed, PolicyUpdate, RequestId};
 use prost::Message;
+use std::sync::Arc;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status};
@@ -47,19 +50,27 @@ impl Keys {
         reason: String,
         request_id: &str,
         service: Service,
-    ) -> Result<Changed, Error> {
+    ) -> Result<Changed, Failed> {
         let ((id, reason), request_id) = convert::serve(set, reason, request_id)?;
         about(&id);
+        let action = match service {
+            Service::Enabled => Action::Enable,
+            Service::Disabled => Action::Disable,
+            Service::Deleted => Action::Delete,
+        };
+        let _permit = call.may(action, &id)?;
         let context = self.context(call, request_id);
-        self.keyring.set_service(context, id, service, reason).await
+        Ok(self.keyring.set_service(context, id, service, reason).await?)
     }
 
     fn list_key_sets(
         &self,
+        call: &Call,
         request: &pb::ListKeySetsRequest,
-    ) -> Result<pb::ListKeySetsResponse, Error> {
+    ) -> Result<pb::ListKeySetsResponse, Failed> {
         let asked = page::KeySets::asked(request)?;
-        let found = self.keyring.key_sets(asked.after.as_ref(), asked.limit + 1);
+        call.may_look(None)?;
+        let found = self.visible(call, asked.after.as_ref(), asked.limit + 1);
         let mut page = pb::ListKeySetsResponse::default();
         let mut last: Option<&KeySetId> = None;
         let mut bytes = 0;
@@ -77,12 +88,30 @@ impl Keys {
         Ok(page)
     }
 
+    /// At most `limit` key sets after `after` that the caller may see.
+    fn visible(&self, call: &Call, after: Option<&KeySetId>, limit: usize) -> Vec<Arc<KeySet>> {
+        let mut visible = Vec::new();
+        let mut after = after.cloned();
+        loop {
+            let found = self.keyring.key_sets(after.as_ref(), limit);
+            let more = found.len() == limit;
+            after = found.last().map(|set| set.id.clone());
+            visible.extend(found.into_iter().filter(|set| call.may_see(&set.id)));
+            if !more || visible.len() >= limit {
+                visible.truncate(limit);
+                return visible;
+            }
+        }
+    }
+
     async fn list_keys(
         &self,
+        call: &Call,
         request: &pb::ListKeysRequest,
-    ) -> Result<pb::ListKeysResponse, Error> {
+    ) -> Result<pb::ListKeysResponse, Failed> {
         let asked = page::Keys::asked(request)?;
         about(&asked.key_set);
+        let _permit = call.may(Action::View, &asked.key_set)?;
         let set = self.keyring.key_set(&asked.key_set)?;
         let found =
             self.keyring.keys(&asked.key_set, &asked.states, asked.after, asked.limit).await?;
@@ -109,6 +138,7 @@ impl KeyService for Keys {
         let work = async {
             let (create, request_id) = convert::create(request)?;
             about(&create.id);
+            let _permit = call.may(Action::Create, &create.id)?;
             let context = self.context(&call, request_id);
             let changed = self.keyring.create(context, create).await?;
             Ok(pb::CreateKeySetResponse {
@@ -125,9 +155,10 @@ impl KeyService for Keys {
         request: Request<pb::GetKeySetRequest>,
     ) -> Answer<pb::GetKeySetResponse> {
         let (call, request) = Call::open(request)?;
-        let work = || {
+        let work = || -> Result<_, Failed> {
             let id = convert::key_set(&request.key_set)?;
             about(&id);
+            let _permit = call.may(Action::View, &id)?;
             let set = self.keyring.key_set(&id)?;
             Ok(pb::GetKeySetResponse { key_set: Some(answer::key_set(&set)) })
         };
@@ -139,7 +170,7 @@ impl KeyService for Keys {
         request: Request<pb::ListKeySetsRequest>,
     ) -> Answer<pb::ListKeySetsResponse> {
         let (call, request) = Call::open(request)?;
-        call.reply(self.list_key_sets(&request))
+        call.reply(self.list_key_sets(&call, &request))
     }
 
     async fn update_key_set(
@@ -150,6 +181,10 @@ impl KeyService for Keys {
         let work = async {
             let (id, (update, request_id)) = convert::update(request)?;
             about(&id);
+            let only_hold =
+                update.rotation_hold.is_some() && update.policy == PolicyUpdate::default();
+            let action = if only_hold { Action::Hold } else { Action::Update };
+            let _permit = call.may(action, &id)?;
             let context = self.context(&call, request_id);
             let changed = self.keyring.update(context, id, update).await?;
             Ok(pb::UpdateKeySetResponse {
@@ -208,7 +243,7 @@ impl KeyService for Keys {
         request: Request<pb::ListKeysRequest>,
     ) -> Answer<pb::ListKeysResponse> {
         let (call, request) = Call::open(request)?;
-        call.reply(self.list_keys(&request).await)
+        call.reply(self.list_keys(&call, &request).await)
     }
 
     async fn get_key(&self, request: Request<pb::GetKeyRequest>) -> Answer<pb::GetKeyResponse> {
@@ -217,6 +252,7 @@ impl KeyService for Keys {
             let (id, kid) = convert::key(&request.key_set, &request.kid)?;
             about(&id);
             about_key(&kid);
+            let _permit = call.may(Action::View, &id)?;
             let set = self.keyring.key_set(&id)?;
             let key = self.keyring.key(&id, &kid).await?;
             Ok(pb::GetKeyResponse { key: Some(answer::key(&key, &set)) })
@@ -229,6 +265,7 @@ impl KeyService for Keys {
         let work = async {
             let (rotate, request_id) = convert::rotate(request)?;
             about(&rotate.key_set);
+            let _permit = call.may(Action::Rotate, &rotate.key_set)?;
             let mode = rotate.mode;
             let context = self.context(&call, request_id);
             let changed = self.keyring.rotate(context, rotate).await?;
@@ -243,6 +280,7 @@ impl KeyService for Keys {
             let (revoke, request_id) = convert::revoke(request)?;
             about(&revoke.key_set);
             about_key(&revoke.kid);
+            let _permit = call.may(Action::Revoke, &revoke.key_set)?;
             let mode = revoke.mode;
             let context = self.context(&call, request_id);
             let changed = self.keyring.revoke(context, revoke).await?;
@@ -259,6 +297,7 @@ impl KeyService for Keys {
         let work = async {
             let (rollback, request_id) = convert::roll_back(request)?;
             about(&rollback.key_set);
+            let _permit = call.may(Action::Rollback, &rollback.key_set)?;
             let mode = rollback.mode;
             let context = self.context(&call, request_id);
             let changed = self.keyring.roll_back(context, rollback).await?;
@@ -274,19 +313,30 @@ impl KeyService for Keys {
         request: Request<pb::WatchKeysRequest>,
     ) -> Answer<Self::WatchKeysStream> {
         let (call, request) = Call::open(request)?;
-        let watch = || {
+        let watch = || -> Result<_, Failed> {
             let only = convert::optional_key_set(&request.key_set)?;
             only.as_ref().inspect(|id| about(id));
-            self.keyring.watch(only)
+            let permit = match &only {
+                Some(id) => Some(call.may(Action::View, id)?),
+                None => call.may_look(None).map(|()| None)?,
+            };
+            let changes = call.gate.access.changes();
+            Ok((self.keyring.watch(only.clone())?, only, permit, changes))
         };
-        let events = watch().map_err(|error| status::of(error, &call.id))?;
+        let (events, only, permit, changes) =
+            watch().map_err(|error| status::of(error, &call.id))?;
         let (answers, received) = mpsc::channel(1);
+        let id = call.id.clone();
         let watcher = Watcher {
             stopping: self.stopping.clone(),
             end: call.deadline.end(),
             answers: answers.clone(),
+            call,
+            only,
+            changes,
+            _permit: permit,
         };
-        stream::spawn(answers, call.id, watcher.follow(events));
+        stream::spawn(answers, id, watcher.follow(events));
         Ok(Response::new(received.into()))
     }
 }

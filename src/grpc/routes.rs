@@ -13,7 +13,7 @@ use tonic_health::pb::health_server::HealthServer;
 
 /// The services on top of `deps`; their streams end once `stopping` says so.
 pub(super) fn routes(deps: Deps, stopping: &watch::Receiver<bool>) -> Result<Routes, Error> {
-    let Deps { access: _, keyring, health, settings } = deps;
+    let Deps { access: _, refusals: _, keyring, health, settings } = deps;
     let limit = settings.message_bytes_max;
     let signing = Signing::new(keyring.clone(), settings.clone(), stopping.clone());
     let keys = Keys::new(keyring, settings, stopping.clone());

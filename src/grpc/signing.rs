@@ -2,13 +2,14 @@
 
 use super::call::{Call, about, about_key};
 use super::convert::Form;
+use super::gate::Failed;
 use super::proto as pb;
 use super::proto::sign_stream_response::Outcome;
 use super::proto::signing_service_server::SigningService;
 use super::release::{Releasing, Seal, Waiting};
 use super::stream::{self, Answers, late};
 use super::{Settings, answer, convert, encode, status, stopped};
-use crate::audit::Origin;
+use crate::access::Action;
 use crate::key::Kid;
 use crate::keyring::{Error, Keyring, Sign};
 use crate::x509;
@@ -58,12 +59,12 @@ impl Signing {
 
     async fn sign_one(
         &self,
-        origin: &Origin,
-        deadline: Instant,
+        call: &Call,
         sign: Sign,
         form: Form,
-    ) -> Result<(pb::SignResponse, Kid), Error> {
-        let signed = self.keyring.sign(origin, deadline, sign).await?;
+    ) -> Result<(pb::SignResponse, Kid), Failed> {
+        let _permit = call.may(Action::Sign, &sign.key_set)?;
+        let signed = self.keyring.sign(&call.origin(), self.until(call), sign).await?;
         let signature = match form {
             Form::Jws => signed.signature,
             Form::Der => encode::signature_der(signed.algorithm, signed.signature)?,
@@ -84,8 +85,7 @@ impl SigningService for Signing {
         let work = async {
             let (sign, form) = convert::sign(request)?;
             about(&sign.key_set);
-            let (signed, kid) =
-                self.sign_one(&call.origin(), self.until(&call), sign, form).await?;
+            let (signed, kid) = self.sign_one(&call, sign, form).await?;
             about_key(&kid);
             Ok(signed)
         };
@@ -98,8 +98,8 @@ impl SigningService for Signing {
         let work = async {
             let sign = convert::sign_jwt(request)?;
             about(&sign.key_set);
-            let jwt = self.keyring.sign_jwt(&call.origin(), self.until(&call), sign).await;
-            let jwt = jwt.map_err(|error| if as_text { convert::in_text(error) } else { error })?;
+            let (_permit, sign) = call.may_say(sign)?;
+            let jwt = self.keyring.sign_jwt(&call.origin(), self.until(&call), sign).await?;
             about_key(&jwt.kid);
             Ok(pb::SignJwtResponse {
                 jwt: jwt.compact,
@@ -107,7 +107,8 @@ impl SigningService for Signing {
                 expire_time: Some(answer::time(jwt.expires)),
             })
         };
-        call.reply(work.await)
+        let done: Result<_, Failed> = work.await;
+        call.reply(done.map_err(|error| if as_text { convert::in_text(error) } else { error }))
     }
 
     type SignStreamStream = BoxStream<'static, Result<pb::SignStreamResponse, Status>>;
@@ -136,6 +137,7 @@ impl SigningService for Signing {
         let work = async {
             let (id, kid) = convert::optional_key(&request.key_set, &request.kid)?;
             about(&id);
+            let _permit = call.may(Action::View, &id)?;
             let key = match kid {
                 Some(kid) => self.keyring.key(&id, &kid).await?,
                 None => {
@@ -215,17 +217,16 @@ impl Stream {
         let request = item.request.unwrap_or_default();
         let work = async {
             if request_id.len() > ITEM_ID_LEN_MAX {
-                return Err(convert::wrong("request_id", "must be at most 128 bytes"));
+                return Err(convert::wrong("request_id", "must be at most 128 bytes").into());
             }
             let (sign, form) = convert::sign(request)?;
             let key_set = sign.key_set.clone();
-            let deadline = self.signing.until(&self.call);
-            let (signed, kid) =
-                self.signing.sign_one(&self.call.origin(), deadline, sign, form).await?;
+            let (signed, kid) = self.signing.sign_one(&self.call, sign, form).await?;
             let (keyring, request) = (self.signing.keyring.clone(), self.call.id.clone());
             Ok((signed, Seal::new(keyring, key_set, kid, request)))
         };
-        let (outcome, seal) = match work.await {
+        let done: Result<_, Failed> = work.await;
+        let (outcome, seal) = match done {
             Ok((signed, seal)) => (Outcome::Signed(signed), Some(seal)),
             Err(error) => (Outcome::Error(packed(&status::of(error, &self.call.id))), None),
         };

@@ -5,8 +5,10 @@
 //! RetryInfo says when to come back; its cause is in the log. A *fault* is ours: INTERNAL, a fixed
 //! text and the request's id, under which the log has the cause.
 
+use super::gate::Failed;
 use super::proto::ErrorReason as Reason;
 use super::told::Told;
+use crate::access::{Caller, ClaimRefused, Refused, Role, Unknown};
 use crate::key::{KeySetId, Kid, Refusal};
 use crate::keyring::{Error, InvalidField};
 use crate::{backend, store};
@@ -22,7 +24,15 @@ const AFTER_OUTAGE: Duration = Duration::from_secs(2);
 const AFTER_GENERATION: Duration = Duration::from_secs(5);
 
 /// What the caller is told in place of an answer. `request` is the request's id.
-pub(super) fn of(error: Error, request: &str) -> Status {
+pub(super) fn of(error: impl Into<Failed>, request: &str) -> Status {
+    match error.into() {
+        Failed::Keyring(error) => of_keyring(error, request),
+        Failed::Refused(refused) => not_let_through(&refused),
+        Failed::Claim { refused, field } => claim_refused(&refused, &field),
+    }
+}
+
+fn of_keyring(error: Error, request: &str) -> Status {
     let text = error.to_string();
     match error {
         Error::Invalid { fields } => invalid(&fields),
@@ -87,9 +97,11 @@ pub(super) fn of(error: Error, request: &str) -> Status {
 
 /// The same for CreateKeySet and UpdateKeySet, where a backend that lacks an algorithm is something
 /// that the caller can put right.
-pub(super) fn of_creation(error: Error, request: &str) -> Status {
+pub(super) fn of_creation(error: Failed, request: &str) -> Status {
     match error {
-        Error::Backend { name, source } if source.kind == backend::Kind::Unsupported => {
+        Failed::Keyring(Error::Backend { name, source })
+            if source.kind == backend::Kind::Unsupported =>
+        {
             let text = format!("backend {name} cannot do that: {}", source.message);
             Told::new(Code::InvalidArgument, Reason::AlgorithmUnsupported, &text)
                 .with("backend", &name)
@@ -149,10 +161,27 @@ pub(super) fn malformed_timeout() -> Status {
     invalid(&[InvalidField { field: "grpc-timeout".to_owned(), why: why.to_owned() }])
 }
 
-/// The peer has shown no name where one is needed.
-pub(super) fn caller_unknown() -> Status {
-    let text = "the caller is not known here: without TLS only loopback is served";
+/// The peer has shown no name that is known here.
+pub(super) fn caller_unknown(unknown: &Unknown) -> Status {
+    let text = format!("the caller is not known here: {unknown}");
     Told::new(Code::Unauthenticated, Reason::CallerUnknown, text).status()
+}
+
+/// Someone asks what services there are whom no binding names.
+pub(super) fn not_welcome(caller: &Caller) -> Status {
+    let text = format!("{caller} may not ask what services there are: no binding names it");
+    Told::new(Code::PermissionDenied, Reason::CallerNotAllowed, text)
+        .with("caller", caller)
+        .status()
+}
+
+/// The reason that stands for why a call is not let through.
+pub(super) const fn reason_of(refused: &Refused) -> Reason {
+    match refused {
+        Refused::Denied(_) => Reason::CallerNotAllowed,
+        Refused::Expired { .. } => Reason::CallerUnknown,
+        Refused::Limited { .. } => Reason::RateLimited,
+    }
 }
 
 /// Too many calls are under way.
@@ -171,6 +200,39 @@ pub(super) fn shutting_down() -> Status {
 pub(super) fn watch_lagged() -> Status {
     let text = "the watcher was too slow to take every change; watch again";
     Told::new(Code::Aborted, Reason::WatchLagged, text).status()
+}
+
+fn not_let_through(refused: &Refused) -> Status {
+    let told = |code| Told::new(code, reason_of(refused), refused);
+    match refused {
+        Refused::Denied(denied) => {
+            let roles: Vec<_> = denied.action.roles().map(Role::as_str).collect();
+            let told = told(Code::PermissionDenied)
+                .with("caller", &denied.caller)
+                .with("action", denied.action)
+                .with("roles", roles.join(","));
+            match &denied.key_set {
+                Some(key_set) => told.with("key_set", key_set),
+                None => told,
+            }
+        }
+        Refused::Expired { caller } => told(Code::Unauthenticated).with("caller", caller),
+        Refused::Limited { caller, key_set, limit, wait } => told(Code::ResourceExhausted)
+            .with("caller", caller)
+            .with("key_set", key_set)
+            .with("limit", limit)
+            .retry_in(*wait),
+    }
+    .status()
+}
+
+fn claim_refused(refused: &ClaimRefused, field: &str) -> Status {
+    Told::new(Code::PermissionDenied, Reason::ClaimNotAllowed, refused)
+        .with("claim", &refused.claim)
+        .with("rule", refused.rule)
+        .with("field", field)
+        .field(field, &refused.to_string())
+        .status()
 }
 
 fn invalid(fields: &[InvalidField]) -> Status {

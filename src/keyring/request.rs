@@ -2,10 +2,10 @@
 
 use crate::audit::Origin;
 use crate::backend;
+use crate::jose::Members;
 use crate::key::{
     Algorithm, Approval, BackendName, Emergency, Hold, Issuer, KeySetId, Kid, Policy, RsaBits,
 };
-use bytes::Bytes;
 use serde::Serialize;
 use std::str::FromStr;
 use std::time::{Duration, Instant};
@@ -166,12 +166,14 @@ pub struct Sign {
 pub struct SignJwt {
     /// The key set.
     pub key_set: KeySetId,
-    /// The claims: the text of a JSON object.
-    pub claims: Bytes,
+    /// The claims.
+    pub claims: Members,
     /// The header's `typ`; none: `JWT`.
     pub typ: Option<String>,
-    /// Further header parameters: the text of a JSON object; none: no others.
-    pub header: Option<Bytes>,
+    /// Further header parameters.
+    pub header: Members,
     /// How long the token is valid; none: as its `exp` says, or the default.
     pub lifetime: Option<Duration>,
+    /// What the default is cut to; none: to nothing shorter.
+    pub lifetime_usual_max: Option<Duration>,
 }

@@ -10,13 +10,10 @@ use super::snapshot::{Line, Signer};
 use super::{Error, InvalidField, Jwt, Keyring, SignJwt};
 use crate::audit::{Action, Origin};
 use crate::backend::Input;
-use crate::jose::{base64url, jws};
+use crate::jose::{Members, base64url, jws};
 use crate::key::later;
 use jiff::Timestamp;
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
-use std::fmt;
 use std::time::{Duration, Instant};
 
 /// How long a token is valid that asks for nothing else, unless the key set allows less.
@@ -27,6 +24,9 @@ const OWN_PARAMETERS: [&str; 13] = [
     "alg", "kid", "typ", "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "crit", "b64", "zip", "enc",
 ];
 
+const CLAIMS: &str = "claims";
+const HEADER: &str = "header";
+
 impl Keyring {
     /// Signs claims for `origin` with the current key, by `deadline`.
     pub async fn sign_jwt(
@@ -35,17 +35,16 @@ impl Keyring {
         deadline: Instant,
         sign: SignJwt,
     ) -> Result<Jwt, Error> {
-        let claims = Members::parse("claims", &sign.claims)?;
-        let header = match &sign.header {
-            Some(header) => Members::parse("header", header)?,
-            None => Members::none("header"),
-        };
-        header.refuse(&OWN_PARAMETERS, "is the service's own header parameter; leave it out")?;
+        let (claims, header) = (&sign.claims, &sign.header);
+        let why = "is the service's own header parameter; leave it out";
+        refuse(HEADER, header, &OWN_PARAMETERS, why)?;
+        let header: Vec<_> =
+            header.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let typ = sign.typ.as_deref().unwrap_or("JWT");
         let prepare = |line: &Line, signer: &Signer| {
-            let times = Times::of(&claims, sign.lifetime, line, self.now())?;
-            let payload = payload(&claims, line, &times)?;
-            let protected = jws::protected(signer.algorithm, &signer.kid, typ, &header.all);
+            let times = Times::of(&sign, line, self.now())?;
+            let payload = payload(claims, line, &times)?;
+            let protected = jws::protected(signer.algorithm, &signer.kid, typ, &header);
             let signing_input = jws::signing_input(&protected, payload.as_bytes());
             let input = Input::Message(signing_input.clone().into());
             Ok((input, (signing_input, times.expires)))
@@ -60,24 +59,24 @@ impl Keyring {
 
 /// The payload: what the service says, then what the caller says.
 fn payload(claims: &Members, line: &Line, times: &Times) -> Result<String, Error> {
-    claims.refuse(&["iat", "jti"], "is set by the service; leave it out")?;
+    refuse(CLAIMS, claims, &["iat", "jti"], "is set by the service; leave it out")?;
     let issuer = serde_json::Value::from(line.set.issuer.as_str());
     let (iat, exp) = (times.issued.as_second(), times.expires.as_second());
     let jti = base64url(&random::<16>()?);
     let mut payload = format!(r#"{{"iss":{issuer},"iat":{iat},"exp":{exp},"jti":"{jti}""#);
-    for (name, value) in &claims.all {
-        match name.as_str() {
+    for (name, value) in claims.iter() {
+        match name {
             "exp" => {}
             "iss"
                 if serde_json::from_str::<serde_json::Value>(value.get()).ok()
                     == Some(issuer.clone()) => {}
             "iss" => {
                 let why = "is set by the service to the key set's issuer; leave it out";
-                return Err(claims.not_allowed(name, why));
+                return Err(not_allowed(CLAIMS, name, why));
             }
             _ => {
                 payload.push(',');
-                payload.push_str(&serde_json::Value::from(name.as_str()).to_string());
+                payload.push_str(&serde_json::Value::from(name).to_string());
                 payload.push(':');
                 payload.push_str(value.get());
             }
@@ -94,22 +93,18 @@ struct Times {
 }
 
 impl Times {
-    fn of(
-        claims: &Members,
-        lifetime: Option<Duration>,
-        line: &Line,
-        now: Timestamp,
-    ) -> Result<Self, Error> {
+    fn of(sign: &SignJwt, line: &Line, now: Timestamp) -> Result<Self, Error> {
         let longest = line.set.policy.max_token_ttl;
+        let usual = LIFETIME.min(longest).min(sign.lifetime_usual_max.unwrap_or(longest));
         let issued = Timestamp::from_second(now.as_second()).unwrap_or(now);
-        let asked = claims.value("exp").map(Self::exp).transpose()?;
-        let (expires, field) = match (asked, lifetime) {
+        let asked = sign.claims.value("exp").map(Self::exp).transpose()?;
+        let (expires, field) = match (asked, sign.lifetime) {
             (Some(_), Some(_)) => {
                 return Err(invalid("lifetime", "must not be set beside an exp among the claims"));
             }
             (Some(exp), None) => (exp, "claims.exp"),
             (None, Some(lifetime)) => (later(issued, lifetime), "lifetime"),
-            (None, None) => (later(issued, LIFETIME.min(longest)), "lifetime"),
+            (None, None) => (later(issued, usual), "lifetime"),
         };
         let expires = Timestamp::from_second(expires.as_second()).unwrap_or(expires);
         if expires <= issued {
@@ -132,70 +127,15 @@ impl Times {
     }
 }
 
-/// The members of a JSON object, each value as it was written, and the field that holds it.
-struct Members {
-    field: &'static str,
-    all: Vec<(String, Box<RawValue>)>,
-}
-
-impl Members {
-    fn none(field: &'static str) -> Self {
-        Self { field, all: Vec::new() }
-    }
-
-    fn parse(field: &'static str, text: &[u8]) -> Result<Self, Error> {
-        let Object(all) = serde_json::from_slice(text).map_err(|error| {
-            let place = format!("line {}, column {}", error.line(), error.column());
-            let why = "must be one JSON object whose members all have different names";
-            invalid(field, format!("{why} ({place})"))
-        })?;
-        Ok(Self { field, all })
-    }
-
-    fn value(&self, name: &str) -> Option<&RawValue> {
-        self.all.iter().find(|(member, _)| member == name).map(|(_, value)| value.as_ref())
-    }
-
-    fn refuse(&self, names: &[&str], why: &'static str) -> Result<(), Error> {
-        match self.all.iter().find(|(member, _)| names.contains(&member.as_str())) {
-            Some((name, _)) => Err(self.not_allowed(name, why)),
-            None => Ok(()),
-        }
-    }
-
-    fn not_allowed(&self, name: &str, why: &'static str) -> Error {
-        let field = format!("{}.{name}", self.field);
-        Error::ClaimNotAllowed { claim: name.to_owned(), field, why }
+fn refuse(field: &str, members: &Members, names: &[&str], why: &'static str) -> Result<(), Error> {
+    match members.iter().find(|(member, _)| names.contains(member)) {
+        Some((name, _)) => Err(not_allowed(field, name, why)),
+        None => Ok(()),
     }
 }
 
-/// A JSON object whose members all have different names.
-struct Object(Vec<(String, Box<RawValue>)>);
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Unique;
-        impl<'de> Visitor<'de> for Unique {
-            type Value = Object;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut names = std::collections::HashSet::new();
-                let mut members = Vec::new();
-                while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
-                    if !names.insert(name.clone()) {
-                        return Err(A::Error::custom("a member is given twice"));
-                    }
-                    members.push((name, value));
-                }
-                Ok(Object(members))
-            }
-        }
-        deserializer.deserialize_map(Unique)
-    }
+fn not_allowed(field: &str, name: &str, why: &'static str) -> Error {
+    Error::ClaimNotAllowed { claim: name.to_owned(), field: format!("{field}.{name}"), why }
 }
 
 fn invalid(field: &str, why: impl Into<String>) -> Error {

@@ -2,6 +2,7 @@
 
 use crate::harness::fuse::{Fuse, Lost};
 use crate::harness::ring::{Life, World, context, tester};
+use signkeep::jose::Members;
 use signkeep::key::{Approval, Emergency, KeySet, Refusal, Service, State, StateName, later};
 use signkeep::keyring::{Changed, Context, Error, PolicyUpdate, SignJwt, Update};
 use std::sync::Arc;
@@ -49,10 +50,11 @@ async fn a_commit_that_lands_late_is_seen_by_the_rotator() {
     assert_ne!(life.current(), old);
     let sign = SignJwt {
         key_set: life.id.clone(),
-        claims: "{}".into(),
+        claims: Members::default(),
         typ: None,
-        header: None,
+        header: Members::default(),
         lifetime: None,
+        lifetime_usual_max: None,
     };
     let jwt = life
         .ring

@@ -7,6 +7,7 @@ mod release;
 mod streams;
 mod watch;
 
+use crate::harness::access::open;
 use crate::harness::ring::{Life, World};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -17,6 +18,7 @@ use signkeep::grpc::proto::signing_service_client::SigningServiceClient;
 use signkeep::grpc::{self, Deps, Error, Settings, proto as pb};
 use signkeep::health::Health;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -51,13 +53,19 @@ impl Server {
     }
 
     async fn start_with(settings: Settings) -> Self {
+        Self::start_for(open(), settings).await
+    }
+
+    /// A server by whose rules callers are let through.
+    async fn start_for(access: Access, settings: Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let health = Health::default();
         let world = World::new().await;
         let life = world.life().await;
         let deps = Deps {
-            access: Access::open(),
+            access,
+            refusals: Arc::new(()),
             keyring: life.ring.clone(),
             health: health.clone(),
             settings,

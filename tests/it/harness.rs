@@ -1,6 +1,7 @@
 //! What the stories stand on: the real binary as a process, clients that speak to it, verifiers
 //! that were written by others, and the clock-free waiting that keeps tests from guessing.
 
+pub(crate) mod access;
 pub(crate) mod authority;
 pub(crate) mod diff;
 #[cfg(feature = "aws-kms")]
@@ -18,6 +19,7 @@ pub(crate) mod ring;
 pub(crate) mod service;
 pub(crate) mod softhsm;
 pub(crate) mod store;
+pub(crate) mod tokens;
 pub(crate) mod tools;
 pub(crate) mod verifiers;
 

@@ -3,6 +3,7 @@
 use crate::harness::memory::soon;
 use crate::harness::ring::{World, context, tester, verifies};
 use signkeep::audit::Action;
+use signkeep::jose::Members;
 use signkeep::key::{Approval, Emergency, Refusal, Service, StateName};
 use signkeep::keyring::{Error, Mode, PolicyUpdate, Rotate, SignJwt, Update};
 use std::time::Duration;
@@ -336,9 +337,14 @@ async fn claims_are_kept_as_given_and_what_the_service_says_is_its_own() {
     let life = world.life().await;
     life.create().await.unwrap();
     let sign = |claims: &'static str| {
-        let claims = claims.as_bytes().into();
-        let (typ, header, lifetime) = (None, None, None);
-        let sign = SignJwt { key_set: life.id.clone(), claims, typ, header, lifetime };
+        let sign = SignJwt {
+            key_set: life.id.clone(),
+            claims: Members::parse(claims.as_bytes()).unwrap(),
+            typ: None,
+            header: Members::default(),
+            lifetime: None,
+            lifetime_usual_max: None,
+        };
         async { life.ring.sign_jwt(&tester(), soon(), sign).await }
     };
     let jwt = sign(r#"{"z":1,"a":123456789012345678901234567890,"n":{"k":1.0}}"#).await.unwrap();
@@ -364,17 +370,7 @@ async fn claims_are_kept_as_given_and_what_the_service_says_is_its_own() {
             other => panic!("{other:?}"),
         }
     }
-    for claims in [
-        "[]",
-        "1",
-        "",
-        "{",
-        r#"{"a":1,"a":2}"#,
-        r#"{"exp":"soon"}"#,
-        r#"{"exp":1}"#,
-        r#"{"exp":1800086401}"#,
-        r#"{"a":1} {}"#,
-    ] {
+    for claims in [r#"{"exp":"soon"}"#, r#"{"exp":1}"#, r#"{"exp":1800086401}"#] {
         let outcome = sign(claims).await;
         assert!(matches!(outcome, Err(Error::Invalid { .. })), "{claims}: {outcome:?}");
     }
@@ -391,10 +387,11 @@ async fn header_parameters_that_say_how_to_verify_are_the_services_own() {
         let header = format!(r#"{{"cty":"x","{name}":"x"}}"#);
         let sign = SignJwt {
             key_set: life.id.clone(),
-            claims: "{}".into(),
+            claims: Members::default(),
             typ: None,
-            header: Some(header.into()),
+            header: Members::parse(header.as_bytes()).unwrap(),
             lifetime: None,
+            lifetime_usual_max: None,
         };
         match life.ring.sign_jwt(&tester(), soon(), sign).await {
             Err(Error::ClaimNotAllowed { claim, .. }) => assert_eq!(claim, name),

@@ -1,4 +1,6 @@
 use super::*;
+use crate::access::{self, Access, Binding, Role};
+use crate::clock::SystemClock;
 use std::convert::Infallible;
 use std::task::{Context, Poll};
 use tonic::codegen::Service;
@@ -48,7 +50,16 @@ fn setting(change: impl FnOnce(&mut Settings)) -> Setting {
     let mut settings = Settings::default();
     change(&mut settings);
     let (stop, stopping) = watch::channel(false);
-    Setting { edge: Edge::new(Routes::new(Odd), Access::open(), settings, stopping), stop }
+    let policy = vec![Binding {
+        callers: vec!["anonymous@loopback".parse().unwrap()],
+        key_sets: vec!["*".parse().unwrap()],
+        roles: vec![Role::Viewer],
+        ..Binding::default()
+    }];
+    let rules = access::Settings { policy, ..access::Settings::default() };
+    let access = Access::new(rules, Arc::new(SystemClock)).unwrap();
+    let gate = Gate { access, refusals: Arc::new(()) };
+    Setting { edge: Edge::new(Routes::new(Odd), gate, settings, stopping), stop }
 }
 
 async fn ask(edge: &Edge, path: &str, headers: &[(&'static str, &str)]) -> (Status, String) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::access::{Action, Denied};
 use crate::audit::recorder::NoRoom;
 use crate::key::{StateName, TransitionError};
 use jiff::Timestamp;
@@ -8,10 +9,8 @@ use tonic_types::StatusExt;
 const REQUEST: &str = "req-1";
 const SECRET: &str = "the cause is for the log";
 
-/// Reasons that no case here can produce yet: they belong to callers with names and rates, and to
-/// leases.
-const LATER: [Reason; 4] =
-    [Reason::Unspecified, Reason::CallerNotAllowed, Reason::RateLimited, Reason::LeaseExpired];
+/// Reasons that no case here can produce yet: they belong to leases.
+const LATER: [Reason; 2] = [Reason::Unspecified, Reason::LeaseExpired];
 
 fn kid() -> Kid {
     Kid::from_thumbprint([1; 32])
@@ -140,13 +139,33 @@ fn table() -> Vec<(Error, Code, Reason)> {
     ]
 }
 
+fn caller() -> Caller {
+    Caller::new("uid:1000", [""; 0]).unwrap()
+}
+
+fn denied() -> Refused {
+    let (caller, key_set) = (caller(), Some(id()));
+    Refused::Denied(Denied { caller, action: Action::Sign, key_set })
+}
+
+fn limited() -> Refused {
+    let wait = Duration::from_millis(1);
+    Refused::Limited { caller: caller(), key_set: id(), limit: "rate", wait }
+}
+
+fn claim() -> Failed {
+    let why = "must be a string like x".to_owned();
+    let refused = ClaimRefused { claim: "aud".into(), rule: "audiences", why };
+    Failed::Claim { refused, field: "claims.aud".into() }
+}
+
 /// Errors that are made by the face itself.
 fn own() -> Vec<(Status, Code, Reason)> {
     use Code::{InvalidArgument, ResourceExhausted, Unavailable, Unimplemented};
     let made = |code, message| foreign(&Status::new(code, message), REQUEST);
     vec![
         (
-            of_creation(from(backend::Kind::Unsupported), REQUEST),
+            of_creation(from(backend::Kind::Unsupported).into(), REQUEST),
             InvalidArgument,
             Reason::AlgorithmUnsupported,
         ),
@@ -158,7 +177,16 @@ fn own() -> Vec<(Status, Code, Reason)> {
         (made(Code::DataLoss, SECRET), Code::Internal, Reason::InternalFault),
         (deadline_exceeded(), Code::DeadlineExceeded, Reason::DeadlineExceeded),
         (malformed_timeout(), InvalidArgument, Reason::InvalidRequest),
-        (caller_unknown(), Code::Unauthenticated, Reason::CallerUnknown),
+        (caller_unknown(&Unknown::Nothing), Code::Unauthenticated, Reason::CallerUnknown),
+        (not_welcome(&caller()), Code::PermissionDenied, Reason::CallerNotAllowed),
+        (of(denied(), REQUEST), Code::PermissionDenied, Reason::CallerNotAllowed),
+        (
+            of(Refused::Expired { caller: caller() }, REQUEST),
+            Code::Unauthenticated,
+            Reason::CallerUnknown,
+        ),
+        (of(limited(), REQUEST), ResourceExhausted, Reason::RateLimited),
+        (of(claim(), REQUEST), Code::PermissionDenied, Reason::ClaimNotAllowed),
         (overloaded(), ResourceExhausted, Reason::Overloaded),
         (shutting_down(), Unavailable, Reason::ShuttingDown),
         (watch_lagged(), Code::Aborted, Reason::WatchLagged),
@@ -268,7 +296,7 @@ fn the_variables_of_a_message_stand_in_the_metadata() {
     let wait = Duration::from_millis(61_200);
     let ready = "2026-11-23T10:00:00Z".parse().unwrap();
     let refusal = Refusal::NextKeyNotPropagated { kid: kid(), ready, wait };
-    let status = of(refusal.into(), REQUEST);
+    let status = of(Error::from(refusal), REQUEST);
     let metadata = status.get_details_error_info().unwrap().metadata;
     assert_eq!(metadata["kid"], kid().to_string());
     assert_eq!(metadata["rotatable_time"], "2026-11-23T10:00:00Z");
@@ -276,7 +304,7 @@ fn the_variables_of_a_message_stand_in_the_metadata() {
     let retry = status.get_details_retry_info().unwrap();
     assert_eq!(retry.retry_delay, Some(Duration::from_secs(62)));
 
-    let changed = of(Refusal::Changed { current: Some(kid()) }.into(), REQUEST);
+    let changed = of(Error::from(Refusal::Changed { current: Some(kid()) }), REQUEST);
     let metadata = changed.get_details_error_info().unwrap().metadata;
     assert_eq!(metadata["current_kid"], kid().to_string());
 

@@ -56,6 +56,11 @@ impl Memory {
         self.generations.load(Ordering::SeqCst)
     }
 
+    /// How many signatures it was asked for, unless a test has waited for some.
+    pub(crate) fn signatures(&self) -> usize {
+        self.arrived.available_permits()
+    }
+
     /// Puts it out of reach, or back.
     pub(crate) fn set_out(&self, out: bool) {
         self.out.store(out, Ordering::SeqCst);

@@ -414,6 +414,11 @@ address = "127.0.0.1:0"
 
 [[listeners.metrics]]
 address = "127.0.0.1:0"
+
+[[policy]]
+callers = ["anonymous@loopback"]
+key_sets = ["*"]
+roles = ["signer", "admin"]
 "#,
             database = self.database().display(),
         )

@@ -4,6 +4,7 @@ use super::*;
 use crate::harness::eventually;
 use crate::harness::ring::{context, tester};
 use signkeep::audit::{Action, Digest, Outcome};
+use signkeep::jose::Members;
 use signkeep::key::{Approval, Emergency};
 use signkeep::keyring::{Error, SignJwt};
 
@@ -31,10 +32,11 @@ async fn a_signature_is_recorded_with_who_had_what_signed_by_which_key() {
     kept.life.sign(b"hello").await.unwrap();
     let claims = SignJwt {
         key_set: kept.life.id.clone(),
-        claims: br#"{"sub":"somebody"}"#[..].into(),
+        claims: Members::parse(br#"{"sub":"somebody"}"#).unwrap(),
         typ: None,
-        header: None,
+        header: Members::default(),
         lifetime: None,
+        lifetime_usual_max: None,
     };
     let jwt = kept.life.ring.sign_jwt(&tester(), soon(), claims).await.unwrap();
     let (records, verdict) = kept.end_with(Algorithm::Es256).await;
