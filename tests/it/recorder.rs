@@ -2,6 +2,7 @@
 //! full or broken, and that nobody finds the key that seals it.
 
 mod crash;
+mod floods;
 mod hidden;
 mod outage;
 mod signatures;

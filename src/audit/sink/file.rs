@@ -52,8 +52,8 @@ struct Chain {
     before: Option<Checkpoint>,
     /// The records after that checkpoint.
     span: Span,
-    /// Those of them that the checkpoint which is being made does not cover.
-    after: Span,
+    /// Those of them that the checkpoint which is being made does not cover; none: none is.
+    after: Option<Span>,
     file: Option<File>,
     /// The first record in the file that is written to.
     first: Option<(u64, Timestamp)>,
@@ -131,7 +131,7 @@ impl Sink for FileSink {
     async fn unsealed(&mut self) -> Result<Unsealed, Failure> {
         self.open_again().await?;
         self.work(|chain| {
-            chain.after = Span::default();
+            chain.after = Some(Span::default());
             let (before, span) = (chain.before.clone(), chain.span.clone());
             Ok(Unsealed { before, span, more: false })
         })
@@ -154,7 +154,7 @@ impl Chain {
         let opened = Opened { ending, flaws, cut: len - whole, checkpoint };
         let known = place(&settings.path).map(|place| Known { place, len: whole });
         let mut chain =
-            Self { settings, head, before, span, after: Span::default(), file: None, first, known };
+            Self { settings, head, before, span, after: None, file: None, first, known };
         chain.current()?;
         Ok((chain, opened))
     }
@@ -174,7 +174,7 @@ impl Chain {
         }
         for linked in &linked {
             self.span.push(linked);
-            self.after.push(linked);
+            self.after.iter_mut().for_each(|after| after.push(linked));
         }
         self.head = head;
         Ok(())
@@ -184,7 +184,7 @@ impl Chain {
         let line = Entry::Checkpoint(checkpoint.clone()).to_json() + "\n";
         self.write(line.as_bytes())?;
         self.before = Some(checkpoint);
-        self.span = std::mem::take(&mut self.after);
+        self.span = self.after.take().unwrap_or_default();
         Ok(())
     }
 

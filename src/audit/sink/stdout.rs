@@ -12,21 +12,15 @@ pub struct StdoutSink {
     head: Head,
     before: Option<Checkpoint>,
     span: Span,
-    /// Records after those that the checkpoint which is being made covers.
-    after: Span,
+    /// Those of them that the checkpoint which is being made does not cover; none: none is.
+    after: Option<Span>,
     /// Lines of a batch that failed in its midst and went out all the same.
     out: usize,
 }
 
 impl Default for StdoutSink {
     fn default() -> Self {
-        Self {
-            head: Head::EMPTY,
-            before: None,
-            span: Span::default(),
-            after: Span::default(),
-            out: 0,
-        }
+        Self { head: Head::EMPTY, before: None, span: Span::default(), after: None, out: 0 }
     }
 }
 
@@ -51,21 +45,21 @@ impl Sink for StdoutSink {
         self.say(lines).await?;
         for linked in &linked {
             self.span.push(linked);
-            self.after.push(linked);
+            self.after.iter_mut().for_each(|after| after.push(linked));
         }
         self.head = head;
         Ok(())
     }
 
     async fn unsealed(&mut self) -> Result<Unsealed, Failure> {
-        self.after = Span::default();
+        self.after = Some(Span::default());
         Ok(Unsealed { before: self.before.clone(), span: self.span.clone(), more: false })
     }
 
     async fn append_checkpoint(&mut self, checkpoint: &Checkpoint) -> Result<(), Failure> {
         self.say(vec![Entry::Checkpoint(checkpoint.clone()).to_json()]).await?;
         self.before = Some(checkpoint.clone());
-        self.span = std::mem::take(&mut self.after);
+        self.span = self.after.take().unwrap_or_default();
         Ok(())
     }
 }

@@ -85,6 +85,7 @@ pub(super) async fn run(config: &Config, retry: Retry, findings: &mut Findings) 
     if let Some(store) = store {
         store.close().await;
     }
+    super::audit::run(config, findings).await;
     ports(config, running, findings);
 }
 

@@ -50,7 +50,7 @@ fn chain(settings: &Settings) -> Vec<Entry> {
 
 fn linked(entries: &[Entry]) -> Vec<&Linked> {
     let record = |entry| match entry {
-        &Entry::Record(ref linked) => Some(linked),
+        Entry::Record(linked) => Some(linked),
         Entry::Checkpoint(_) => None,
     };
     entries.iter().filter_map(record).collect()
