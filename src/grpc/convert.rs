@@ -272,8 +272,8 @@ pub(super) fn sign_jwt(request: pb::SignJwtRequest) -> Result<SignJwt, Error> {
 /// An error about claims, where they were given as text: it names the field that they came in.
 pub(super) fn in_text(error: Failed) -> Failed {
     let named = |field: String| match field.strip_prefix("claims") {
-        Some(path) => format!("claims_json{path}"),
-        None => field,
+        Some(path) if path.is_empty() || path.starts_with('.') => format!("claims_json{path}"),
+        _ => field,
     };
     match error {
         Failed::Keyring(Error::ClaimNotAllowed { claim, field, why }) => {

@@ -67,7 +67,7 @@ impl VerifyingKeys {
         if document.keys.len() > KEYS_MAX {
             return Err(NotKeys);
         }
-        let entry = |text: &Box<RawValue>| serde_json::from_str(text.get()).ok();
+        let entry = |text: &RawValue| serde_json::from_str(text.get()).ok();
         let keys = document.keys.iter().filter_map(|text| entry(text).and_then(Entry::read));
         Ok(Self(keys.collect()))
     }

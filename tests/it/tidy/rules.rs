@@ -122,7 +122,7 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
     ("cryptoki", &["src/backend/pkcs11"]),
     ("aws_sdk", &["src/backend/aws_kms"]),
     ("aws_config", &["src/backend/aws_kms"]),
-    ("aws_lc_rs", &["src/backend/aws_kms", "src/jose", "src/transport"]),
+    ("aws_lc_rs", &["src/access/fetch", "src/backend/aws_kms", "src/jose", "src/transport"]),
     ("aws_smithy", &["src/backend/aws_kms"]),
     ("rustls", &["src/transport", "src/access", "src/cli", "src/main"]),
     ("tokio_rustls", &["src/transport", "src/cli"]),
