@@ -62,10 +62,8 @@ async fn answers(service: &Service, key_set: &str) -> Vec<(&'static str, Status)
     let (id, kid) = (|| key_set.to_owned(), "A".repeat(43));
     let set = || Some(pb::KeySet { id: id(), ..pb::KeySet::default() });
     macro_rules! asked {
-        ($client:ident . $rpc:ident, $request:ident { $($field:ident: $value:expr),* $(,)? }) => {
-            (stringify!($rpc), $client.$rpc(pb::$request {
-                $($field: $value,)* ..pb::$request::default()
-            }).await.map(drop).expect_err(stringify!($rpc)))
+        ($client:ident . $rpc:ident, $request:expr) => {
+            (stringify!($rpc), $client.$rpc($request).await.map(drop).expect_err(stringify!($rpc)))
         };
     }
     let reason = || "why".to_owned();
@@ -86,30 +84,66 @@ async fn answers(service: &Service, key_set: &str) -> Vec<(&'static str, Status)
     let details = prost::Message::encode_to_vec(&item);
     let item = Status::with_details(Code::from_i32(item.code), item.message, details.into());
     vec![
-        asked!(keys.get_key_set, GetKeySetRequest { key_set: id() }),
-        asked!(keys.update_key_set, UpdateKeySetRequest { key_set: set(), update_mask: mask }),
-        asked!(keys.disable_key_set, DisableKeySetRequest { key_set: id(), reason: reason() }),
-        asked!(keys.enable_key_set, EnableKeySetRequest { key_set: id(), reason: reason() }),
-        asked!(keys.delete_key_set, DeleteKeySetRequest { key_set: id(), reason: reason() }),
-        asked!(keys.list_keys, ListKeysRequest { key_set: id() }),
-        asked!(keys.get_key, GetKeyRequest { key_set: id(), kid: kid.clone() }),
-        asked!(keys.rotate, RotateRequest { key_set: id(), force: true, reason: reason() }),
-        asked!(keys.revoke, RevokeRequest { key_set: id(), kid: kid.clone(), reason: reason() }),
-        asked!(keys.rollback, RollbackRequest { key_set: id(), reason: reason() }),
-        asked!(keys.watch_keys, WatchKeysRequest { key_set: id() }),
-        asked!(signing.get_public_key, GetPublicKeyRequest { key_set: id() }),
+        asked!(keys.get_key_set, pb::GetKeySetRequest { key_set: id() }),
+        asked!(
+            keys.update_key_set,
+            pb::UpdateKeySetRequest { key_set: set(), update_mask: mask, ..Default::default() }
+        ),
+        asked!(
+            keys.disable_key_set,
+            pb::DisableKeySetRequest { key_set: id(), reason: reason(), ..Default::default() }
+        ),
+        asked!(
+            keys.enable_key_set,
+            pb::EnableKeySetRequest { key_set: id(), reason: reason(), ..Default::default() }
+        ),
+        asked!(
+            keys.delete_key_set,
+            pb::DeleteKeySetRequest { key_set: id(), reason: reason(), ..Default::default() }
+        ),
+        asked!(keys.list_keys, pb::ListKeysRequest { key_set: id(), ..Default::default() }),
+        asked!(keys.get_key, pb::GetKeyRequest { key_set: id(), kid: kid.clone() }),
+        asked!(
+            keys.rotate,
+            pb::RotateRequest {
+                key_set: id(),
+                force: true,
+                reason: reason(),
+                ..Default::default()
+            }
+        ),
+        asked!(
+            keys.revoke,
+            pb::RevokeRequest {
+                key_set: id(),
+                kid: kid.clone(),
+                reason: reason(),
+                ..Default::default()
+            }
+        ),
+        asked!(
+            keys.rollback,
+            pb::RollbackRequest { key_set: id(), reason: reason(), ..Default::default() }
+        ),
+        asked!(keys.watch_keys, pb::WatchKeysRequest { key_set: id() }),
+        asked!(
+            signing.get_public_key,
+            pb::GetPublicKeyRequest { key_set: id(), ..Default::default() }
+        ),
         asked!(
             signing.sign,
-            SignRequest {
+            pb::SignRequest {
                 key_set: id(),
-                input: Some(pb::sign_request::Input::Message(b"x"[..].into()))
+                input: Some(pb::sign_request::Input::Message(b"x"[..].into())),
+                ..Default::default()
             }
         ),
         asked!(
             signing.sign_jwt,
-            SignJwtRequest {
+            pb::SignJwtRequest {
                 key_set: id(),
-                payload: Some(pb::sign_jwt_request::Payload::ClaimsJson("{}".to_owned()))
+                payload: Some(pb::sign_jwt_request::Payload::ClaimsJson("{}".to_owned())),
+                ..Default::default()
             }
         ),
         ("sign_stream", item),

@@ -49,11 +49,11 @@ fn chain(settings: &Settings) -> Vec<Entry> {
 }
 
 fn linked(entries: &[Entry]) -> Vec<&Linked> {
-    let record = |entry| match entry {
+    let records = entries.iter().filter_map(|entry| match entry {
         Entry::Record(linked) => Some(linked),
         Entry::Checkpoint(_) => None,
-    };
-    entries.iter().filter_map(record).collect()
+    });
+    records.collect()
 }
 
 /// A checkpoint as it would be, with a signature that nobody checks here.
