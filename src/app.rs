@@ -4,6 +4,7 @@
 //! backends, the keyring. Run serves as soon as the keyring stands, whether or not the HSM answers:
 //! health says how things are, and what is down heals without a restart.
 
+mod audit;
 mod backends;
 mod certificates;
 mod file;
@@ -14,6 +15,7 @@ mod process;
 mod reload;
 mod seeder;
 
+pub use audit::{KeyringSeal, StoreSink};
 #[cfg(feature = "aws-kms")]
 pub use backends::aws_kms_settings;
 pub use backends::pkcs11_settings;
@@ -22,6 +24,7 @@ pub use listeners::{Addresses, Bound};
 pub use pin_memory::StorePinMemory;
 
 use crate::access::Access;
+use crate::audit::Recorder;
 use crate::backend::Backend;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -35,6 +38,7 @@ use crate::store::{self, Store};
 use crate::telemetry::Telemetry;
 use crate::{grpc, http};
 use anyhow::{Context, Result, anyhow};
+use audit::{Audit, Noticed, Writing};
 use backends::Opened;
 use certificates::Certificates;
 use listeners::{Taken, own_url};
@@ -58,6 +62,9 @@ pub struct App {
     backends: BTreeMap<BackendName, Arc<dyn Backend>>,
     opened: BTreeMap<BackendName, Opened>,
     keyring: Keyring,
+    recorder: Recorder,
+    /// Until it begins to be written.
+    audit: Option<Audit>,
     access: Access,
     health: Health,
     metrics: Metrics,
@@ -91,12 +98,15 @@ impl App {
             opened.insert(name.clone(), backend);
         }
         let metrics = Metrics::new();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let audit = Audit::new(&config.audit, &store, Arc::clone(&clock))?;
         let keyring = Keyring::open(keyring::Parts {
             store: store.clone(),
             backends: backends.clone(),
             clock,
             limits: config.publication_limits(),
             metrics: metrics.clone(),
+            recorder: audit.recorder.clone(),
         })
         .await
         .context("the keys")?;
@@ -107,6 +117,8 @@ impl App {
             backends,
             opened,
             keyring,
+            recorder: audit.recorder.clone(),
+            audit: Some(audit),
             access,
             health: Health::default(),
             metrics,
@@ -122,7 +134,7 @@ impl App {
     /// face answers and the key sets of the file have been looked after, with why it cannot sign if
     /// it cannot; `file` is read again on SIGHUP.
     pub async fn run(
-        self,
+        mut self,
         shutdown: Shutdown,
         telemetry: Telemetry,
         file: PathBuf,
@@ -133,6 +145,7 @@ impl App {
         let drain = self.config.limits.drain_timeout;
         let shutdown = Arc::new(shutdown);
         let mut helpers = JoinSet::new();
+        let writing = self.audit.take().map(|audit| audit.begin(&self.keyring));
         let signals = shutdown.clone();
         helpers.spawn(async move {
             if let Err(error) = signals.follow_signals(drain).await {
@@ -149,6 +162,7 @@ impl App {
                 backends: self.backends.clone(),
                 opened: self.opened.clone(),
                 keyring: self.keyring.clone(),
+                recorder: self.recorder.clone(),
                 health: self.health.clone(),
                 metrics: self.metrics.clone(),
             }),
@@ -195,7 +209,7 @@ impl App {
         faces.shutdown().await;
         shutdown.end();
         helpers.shutdown().await;
-        self.close().await;
+        self.close(writing).await;
         tracing::info!("stopped");
         outcome
     }
@@ -207,7 +221,7 @@ impl App {
         let (limits, usual) = (self.config.limits, grpc::Settings::default());
         let deps = grpc::Deps {
             access: self.access.clone(),
-            refusals: Arc::new(()),
+            refusals: Arc::new(Noticed::new(self.recorder.clone(), Arc::new(SystemClock))),
             keyring: self.keyring.clone(),
             health: self.health.clone(),
             settings: grpc::Settings {
@@ -263,11 +277,15 @@ impl App {
         None
     }
 
-    async fn close(self) {
+    async fn close(self, writing: Option<Writing>) {
         if tokio::time::timeout(CLOSE_TIMEOUT, self.keyring.settled()).await.is_err() {
             tracing::warn!(
                 "a change that is under way is cut short; what it left is ended at the next start"
             );
+        }
+        // The last checkpoint still needs its backend.
+        if let Some(writing) = writing {
+            writing.end(CLOSE_TIMEOUT).await;
         }
         for (name, backend) in &self.backends {
             if tokio::time::timeout(CLOSE_TIMEOUT, backend.stop()).await.is_err() {

@@ -13,16 +13,20 @@ pub mod entry;
 pub mod finding;
 pub mod keys;
 pub mod merkle;
+pub mod recorder;
+pub mod sink;
 pub mod verify;
 
 mod canonical;
 mod hex;
+mod refusals;
 
 pub use chain::{Hash, Head, Linked};
 pub use checkpoint::{Checkpoint, Draft, Span};
 pub use entry::Entry;
 pub use finding::Finding;
 pub use keys::Keys;
+pub use recorder::{Place, Recorder};
 pub use verify::{Beginning, Known, Verdict, Verifier};
 
 use crate::key::{self, KeySetId, Kid};

@@ -6,6 +6,7 @@
 //! backend are refused here, each with the file and line or the environment variable that said it,
 //! and with what would be right. [`DEFAULTS`] is the manual.
 
+mod audit;
 mod backends;
 mod callers;
 mod difference;
@@ -20,6 +21,7 @@ mod policy;
 mod span;
 mod store;
 
+pub use audit::{Audit, AuditFile, Sink, Sync, WhenFull};
 pub use backends::{AwsKms, Backend, Pkcs11, Token};
 pub use callers::Callers;
 pub use difference::{Difference, Present, Remedy, differences};
@@ -56,6 +58,8 @@ pub struct Config {
     pub jwks: Jwks,
     /// Counted into the least propagation delay; nothing else hangs on it while one process serves.
     pub lease: Duration,
+    /// How the record of signatures, refusals and changes is kept.
+    pub audit: Audit,
     /// What is logged, and how.
     pub log: Log,
     /// How long things may take.
@@ -125,6 +129,7 @@ struct File {
     listeners: listeners::Section,
     jwks: jwks::Section,
     lease: Lease,
+    audit: audit::Section,
     log: Log,
     limits: limits::Section,
     callers: callers::Section,
@@ -173,6 +178,7 @@ impl File {
             let seed = section.build(document, &id, &backends, &limits)?;
             key_sets.insert(id, seed);
         }
+        let audit = self.audit.build(document, &backends, directory)?;
         let bind = |(at, section): (usize, policy::Section)| section.build(document, at);
         let policy = self.policy.into_iter().enumerate().map(bind).collect::<Result<_, _>>()?;
         Ok(Config {
@@ -181,6 +187,7 @@ impl File {
             listeners: self.listeners.build(document, directory, &for_listeners)?,
             jwks,
             lease,
+            audit,
             log: self.log.checked(document)?,
             limits: self.limits.build(document)?,
             callers: self.callers.build(document, directory)?,

@@ -20,6 +20,9 @@ pub struct Report {
     pub store: Option<String>,
     /// By backend name: why it is out; none: it is well.
     pub backends: BTreeMap<String, Option<String>>,
+    /// By sink of the audit record: why nothing is kept there, or not sealed; none: it is well. It
+    /// does not make the service unfit: everything but signatures goes on.
+    pub audit: BTreeMap<String, Option<String>>,
     /// Key sets that lack a current or a next key.
     pub incomplete: Vec<String>,
     /// By listener with TLS: what someone should see to; none: all is well. It makes nothing

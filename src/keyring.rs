@@ -16,6 +16,7 @@ mod create;
 mod doubt;
 mod error;
 mod generate;
+mod internal;
 mod list;
 mod recover;
 mod repeat;
@@ -32,6 +33,7 @@ mod watch;
 
 pub use answer::{Barrier, Changed, Cursor, Event, Jwt, Listed, Page, Signed};
 pub use error::{Error, InvalidField, OpenError};
+pub use internal::Internal;
 pub use recover::{Absent, Survey, Unexplained, destroyed};
 pub use request::{
     Context, Create, InvalidRequestId, Mode, PolicyUpdate, RequestId, Revoke, Rollback, Rotate,
@@ -39,6 +41,7 @@ pub use request::{
 };
 pub use watch::{WatchEnd, Watcher};
 
+use crate::audit::Recorder;
 use crate::backend::{self, Backend};
 use crate::clock::Clock;
 use crate::key::{BackendName, KeySet, KeySetId, PublicationLimits, Reservation, Service};
@@ -46,6 +49,7 @@ use crate::metrics::Metrics;
 use crate::store::{RequestKey, Store};
 use arc_swap::ArcSwap;
 use doubt::Doubt;
+use generate::deadline_in;
 use jiff::Timestamp;
 use rotator::Backoff;
 use snapshot::Snapshot;
@@ -76,6 +80,8 @@ pub struct Parts {
     pub limits: PublicationLimits,
     /// Where things are counted.
     pub metrics: Metrics,
+    /// What signatures are recorded by; changes are recorded by the store, in their commit.
+    pub recorder: Recorder,
 }
 
 struct Inner {
@@ -170,9 +176,11 @@ impl Keyring {
 }
 
 /// Refuses a JWKS that may be kept for longer than a key set waits before its next key signs.
+/// Internal key sets are in no JWKS.
 fn propagates(key_sets: &[KeySet], limits: &PublicationLimits) -> Result<(), OpenError> {
     let least = limits.propagation_delay_min();
-    let serving = key_sets.iter().filter(|set| set.service != Service::Deleted);
+    let served = |set: &&KeySet| set.service != Service::Deleted && !set.id.is_internal();
+    let serving = key_sets.iter().filter(served);
     let short = serving.filter(|set| set.policy.propagation_delay < least);
     let key_sets: Vec<_> = short.map(|set| set.id.clone()).collect();
     if key_sets.is_empty() {

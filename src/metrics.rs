@@ -5,6 +5,7 @@
 //! number is bounded.
 
 use crate::audit::Action;
+use crate::audit::recorder::Status;
 use crate::health::Report;
 use crate::key::{Algorithm, BackendName, KeySetId};
 use jiff::Timestamp;
@@ -18,7 +19,7 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 /// Upper bounds of the signing histogram, in seconds: from a token in memory to a network HSM at
@@ -51,6 +52,11 @@ struct Inner {
     request_rate_limit: Family<BackendLabel, Gauge<f64, AtomicU64>>,
     certificate_expires: Family<ListenerLabel, Gauge>,
     tls_reload_failed: Family<ListenerLabel, Gauge>,
+    audit_records: Family<SinkLabel, Counter>,
+    audit_missed: Family<SinkLabel, Counter>,
+    audit_queue_depth: Family<SinkLabel, Gauge>,
+    audit_up: Family<SinkLabel, Gauge>,
+    audit_checkpoint_age: Family<SinkLabel, Gauge>,
 }
 
 /// How a request for a signature ended.
@@ -141,6 +147,11 @@ struct BackendLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ListenerLabel {
     listener: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct SinkLabel {
+    sink: &'static str,
 }
 
 impl Default for Metrics {
@@ -267,6 +278,35 @@ impl Metrics {
                 "Whether the listener's files hold something that was not good, so that it goes on with what it had",
                 Family::default(),
             ),
+            audit_records: add(
+                registry,
+                "audit_records",
+                "Records that the sink has taken",
+                Family::default(),
+            ),
+            audit_missed: add(
+                registry,
+                "audit_missed",
+                "Records for which the sink had no room; gaps in its chain count them",
+                Family::default(),
+            ),
+            audit_queue_depth: add(
+                registry,
+                "audit_queue_depth",
+                "Records that wait for the sink",
+                Family::default(),
+            ),
+            audit_up: add(
+                registry,
+                "audit_up",
+                "Whether the sink takes records",
+                Family::default(),
+            ),
+            audit_checkpoint_age: with_unit(
+                registry,
+                "audit_checkpoint_age",
+                "Time since the sink's last checkpoint",
+            ),
             registry: std::mem::take(registry),
         }))
     }
@@ -363,6 +403,22 @@ impl Metrics {
         self.0.tls_reload_failed.get_or_create(&label).set(i64::from(refused));
     }
 
+    /// Takes over how a sink of the audit record is at `now`.
+    pub fn audit(&self, status: &Status, now: Timestamp) {
+        let (inner, label) = (&self.0, SinkLabel { sink: status.sink });
+        let counted = |family: &Family<SinkLabel, Counter>, count| {
+            family.get_or_create(&label).inner().store(count, Ordering::Relaxed);
+        };
+        counted(&inner.audit_records, status.written);
+        counted(&inner.audit_missed, status.missed);
+        inner.audit_queue_depth.get_or_create(&label).set(gauge(status.depth));
+        inner.audit_up.get_or_create(&label).set(i64::from(status.broken.is_none()));
+        if let Some(last) = status.checkpoint {
+            let age = now.as_second().saturating_sub(last.as_second()).max(0);
+            inner.audit_checkpoint_age.get_or_create(&label).set(age);
+        }
+    }
+
     /// Everything in OpenMetrics text format 1.0.0, `# EOF` included.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         let mut out = String::new();
@@ -377,6 +433,12 @@ where
 {
     registry.register(name, help, metric.clone());
     metric
+}
+
+fn with_unit(registry: &mut Registry, name: &str, help: &str) -> Family<SinkLabel, Gauge> {
+    let family = Family::default();
+    registry.register_with_unit(name, help, Unit::Seconds, family.clone());
+    family
 }
 
 fn timed(

@@ -4,6 +4,8 @@
 //! nobody from being asked again.
 
 use super::backends::Opened;
+use crate::audit::Recorder;
+use crate::audit::recorder::Status;
 use crate::backend::Backend;
 use crate::health::{Health, Report};
 use crate::key::BackendName;
@@ -26,6 +28,7 @@ pub(super) struct Parts {
     pub(super) backends: BTreeMap<BackendName, Arc<dyn Backend>>,
     pub(super) opened: BTreeMap<BackendName, Opened>,
     pub(super) keyring: Keyring,
+    pub(super) recorder: Recorder,
     pub(super) health: Health,
     pub(super) metrics: Metrics,
 }
@@ -49,15 +52,19 @@ async fn look(parts: &Parts) {
     let (store, backends) = tokio::join!(verdict(parts.store.probe()), join_all(probes));
     let backends = backends.into_iter().collect();
     let incomplete: Vec<_> = parts.keyring.incomplete().iter().map(ToString::to_string).collect();
+    let sinks = parts.recorder.status();
+    let audit = sinks.iter().map(|status| (status.sink.to_owned(), ill(status))).collect();
     let before = parts.health.report();
     parts.health.update(|report| {
         report.started = true;
         report.store = store;
         report.backends = backends;
         report.incomplete = incomplete;
+        report.audit = audit;
     });
     let after = parts.health.report();
     parts.metrics.health(&after);
+    sinks.iter().for_each(|status| parts.metrics.audit(status, parts.keyring.now()));
     for (name, opened) in &parts.opened {
         parts.metrics.load(name, opened.load());
         if let Some(flow) = opened.flow() {
@@ -72,6 +79,12 @@ async fn look(parts: &Parts) {
 fn bereft(keyring: &Keyring, name: &BackendName) -> Option<String> {
     let why = "it holds none of the keys that sign; is it the place that they were made in?";
     keyring.is_bereft(name).then(|| why.to_owned())
+}
+
+/// None if the record is kept there and sealed, else why not.
+fn ill(status: &Status) -> Option<String> {
+    let unsealed = || status.unsealed.as_ref().map(|why| format!("no checkpoints: {why}"));
+    status.broken.clone().or_else(unsealed)
 }
 
 /// None if it is well, else why it is out.

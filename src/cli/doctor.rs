@@ -4,6 +4,7 @@
 //! forgets it, and tries it once. Since that memory is in the store, a store that is not there yet is made; nothing
 //! else is changed.
 
+mod audit;
 mod checks;
 mod finding;
 #[cfg(feature = "aws-kms")]

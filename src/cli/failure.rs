@@ -195,11 +195,8 @@ fn advice(reason: Option<&str>, kid: Option<&str>, wait: Option<Duration>) -> Op
         "CALLER_UNKNOWN" => {
             "show who you are with --cert-file and --key-file, or with --token-file".to_owned()
         }
-        "CALLER_NOT_ALLOWED" | "CLAIM_NOT_ALLOWED" => {
-            "whoever keeps the service's policy can say why: `signkeep policy explain`".to_owned()
-        }
         "REQUEST_ID_REUSED" => "choose another --request-id".to_owned(),
-        "BACKEND_UNAVAILABLE" | "STORE_UNAVAILABLE" => {
+        "BACKEND_UNAVAILABLE" | "STORE_UNAVAILABLE" | "AUDIT_UNAVAILABLE" => {
             format!("{}; `signkeep doctor` finds out what is wrong", later(""))
         }
         "LEASE_EXPIRED" | "NO_CURRENT_KEY" | "OVERLOADED" | "RATE_LIMITED" | "SHUTTING_DOWN"

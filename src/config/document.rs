@@ -27,13 +27,16 @@ const NOT_SETTINGS: [&str; 8] = [
     "SIGNKEEP_TOKEN_FILE",
 ];
 /// Settings that are numbers, or true or false; a variable's value is text for every other.
-const NUMBERS: [&str; 12] = [
+const NUMBERS: [&str; 15] = [
     "workers",
     "queue",
     "rsa_bits",
     "requests_per_second",
     "in_flight",
     "multi_region",
+    "checkpoint_records",
+    "rotate_size",
+    "keep",
     "rate",
     "concurrency",
     "connections_max",

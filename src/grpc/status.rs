@@ -78,6 +78,17 @@ fn of_keyring(error: Error, request: &str) -> Status {
             .status(),
         Error::DeadlineExceeded { committed } => late(&text, committed),
         Error::Overloaded => overloaded(),
+        Error::Unrecorded(no_room) => {
+            tracing::warn!(
+                request,
+                sink = no_room.sink,
+                "not signed: the audit record has no room"
+            );
+            let text = "the audit record has no room for the signature; try again later";
+            Told::new(Code::Unavailable, Reason::AuditUnavailable, text)
+                .retry_in(AFTER_OUTAGE)
+                .status()
+        }
         Error::Backend { name, source } => from_backend(&name, &source, request),
         Error::Store(source) => from_store(&source, request),
         Error::Fault(cause) => fault(request, &cause),

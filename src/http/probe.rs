@@ -32,6 +32,8 @@ fn body(report: &Report) -> Value {
         .iter()
         .map(|(name, reason)| (name.clone(), part(reason.as_deref())))
         .collect();
+    let audit: Map<_, _> =
+        report.audit.iter().map(|(name, why)| (name.clone(), part(why.as_deref()))).collect();
     let incomplete: Vec<_> = report
         .incomplete
         .iter()
@@ -47,6 +49,7 @@ fn body(report: &Report) -> Value {
         "service": service,
         "store": part(report.store.as_deref()),
         "backends": backends,
+        "audit": audit,
         "incomplete_key_sets": incomplete,
         "certificates": certificates,
     })
@@ -71,6 +74,7 @@ mod tests {
             started: true,
             store: Some("/var/lib/signkeep.db: disk full".to_owned()),
             backends: [("token".to_owned(), None)].into(),
+            audit: [("store".to_owned(), Some("disk full".to_owned()))].into(),
             incomplete: vec!["default".to_owned(), "signkeep-audit".to_owned()],
             certificates: [("grpc 127.0.0.1:1".to_owned(), Some("expires".to_owned()))].into(),
             ..Report::default()
@@ -86,6 +90,7 @@ mod tests {
                 "service": "ok",
                 "store": "out",
                 "backends": { "token": "ok" },
+                "audit": { "store": "out" },
                 "incomplete_key_sets": ["default"],
                 "certificates": { "grpc 127.0.0.1:1": "needs attention" },
             })

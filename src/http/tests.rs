@@ -402,6 +402,7 @@ async fn readiness_names_each_part_and_liveness_does_not_depend_on_it() {
             "service": "ok",
             "store": "ok",
             "backends": { "token": "ok" },
+            "audit": {},
             "incomplete_key_sets": ["default"],
             "certificates": {},
         })

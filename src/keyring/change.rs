@@ -3,7 +3,7 @@
 use super::repeat::Job;
 use super::snapshot::Line;
 use super::{Barrier, Changed, Error, Event, Keyring, Mode};
-use crate::audit::{Action, Record};
+use crate::audit::{self, Action, Origin, Record};
 use crate::key::{KeySet, KeySetId, Kid, Missing, Refusal, Service};
 use crate::store::{self, Change, Outcome};
 use jiff::Timestamp;
@@ -132,6 +132,7 @@ impl Keyring {
                 after.revision = revision;
                 let set = self.publish(after);
                 self.0.doubt.end();
+                self.0.parts.recorder.changed(&change.record);
                 self.tell(&set, action, job, subject);
                 Ok(set)
             }
@@ -164,6 +165,26 @@ impl Keyring {
             let Missing { current, next } = missing;
             tracing::error!(%key_set, lacks_current = current, lacks_next = next, "the key set is incomplete; what it lacks is generated as soon as its backend can");
         }
+    }
+
+    /// Takes note, in the record, of something that was asked and not done. Such things are counted
+    /// with their like, since nothing bounds how often they happen.
+    pub(super) fn not_done(
+        &self,
+        origin: &Origin,
+        action: Action,
+        id: &KeySetId,
+        error: Error,
+    ) -> Error {
+        let refusal = error.is_refusal();
+        self.0.parts.recorder.refused(Record {
+            key_set: Some(id.clone()),
+            outcome: if refusal { audit::Outcome::Refused } else { audit::Outcome::Failed },
+            reason: error.reason().to_owned(),
+            detail: if refusal { error.to_string() } else { String::new() },
+            ..Record::new(self.now(), origin, action)
+        });
+        error
     }
 
     /// Makes the store's word ours: after a conflict, and when it is not known whether a commit was

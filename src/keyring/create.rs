@@ -13,8 +13,17 @@ impl Keyring {
     /// Creates a key set. Its first `current` signs at once; its `next` waits its time.
     pub async fn create(&self, context: Context, create: Create) -> Result<Changed, Error> {
         let create = self.checked(create)?;
+        self.create_any(context, create).await
+    }
+
+    /// The same for one that has been checked, or is the service's own.
+    pub(super) async fn create_any(
+        &self,
+        context: Context,
+        create: Create,
+    ) -> Result<Changed, Error> {
         let id = create.id.clone();
-        let asked = Asked::new("create", &id, &create)?;
+        let asked = Asked::new(Action::Create, &id, &create)?;
         self.once(context, &id, asked, Queue::Generating, move |ring, job| async move {
             ring.create_once(&job, create).await
         })

@@ -1,5 +1,6 @@
 //! Why the keyring did not do as it was asked, sorted by what the caller can do.
 
+use crate::audit::recorder::NoRoom;
 use crate::backend;
 use crate::key::{Algorithm, BackendName, InvalidPolicy, KeySetId, Refusal, words};
 use crate::store;
@@ -85,6 +86,9 @@ pub enum Error {
     /// Too many changes are under way.
     #[error("too many changes are under way")]
     Overloaded,
+    /// The record has no room for a signature, and none is made that is not recorded.
+    #[error("nothing is signed that is not recorded, and {0}")]
+    Unrecorded(#[from] NoRoom),
     /// The backend.
     #[error("backend {name}: {source}")]
     Backend {
@@ -99,6 +103,71 @@ pub enum Error {
     /// A fault of our own.
     #[error("{0}")]
     Fault(String),
+}
+
+impl Error {
+    /// Its `ErrorReason`, as the record has it; a face tells the caller the same.
+    pub const fn reason(&self) -> &'static str {
+        match self {
+            Self::KeySetNotFound { .. } => "KEY_SET_NOT_FOUND",
+            Self::Refused(refusal) => refused(refusal),
+            Self::KeySetExists { .. } => "KEY_SET_EXISTS",
+            Self::PublicKeyInUse => "PUBLIC_KEY_IN_USE",
+            Self::Invalid { .. } => "INVALID_REQUEST",
+            Self::ClaimNotAllowed { .. } => "CLAIM_NOT_ALLOWED",
+            Self::DigestLength { .. } => "DIGEST_LENGTH",
+            Self::DigestNotAllowed => "DIGEST_NOT_ALLOWED",
+            Self::RequestIdReused => "REQUEST_ID_REUSED",
+            Self::Disabled { .. } => "KEY_SET_DISABLED",
+            Self::NoCurrentKey { .. } => "NO_CURRENT_KEY",
+            Self::DeadlineExceeded { .. } => "DEADLINE_EXCEEDED",
+            Self::Overloaded => "OVERLOADED",
+            Self::Unrecorded(_) => "AUDIT_UNAVAILABLE",
+            Self::Backend { source, .. } => match source.kind {
+                backend::Kind::Throttled => "OVERLOADED",
+                backend::Kind::Unavailable | backend::Kind::Denied => "BACKEND_UNAVAILABLE",
+                backend::Kind::Late => "DEADLINE_EXCEEDED",
+                backend::Kind::TooLong => "MESSAGE_TOO_LARGE",
+                backend::Kind::NotFound
+                | backend::Kind::Unsupported
+                | backend::Kind::Inconsistent => "INTERNAL_FAULT",
+            },
+            Self::Store(source) => match source.kind {
+                store::Kind::Unavailable => "STORE_UNAVAILABLE",
+                store::Kind::Conflict => "KEY_SET_CHANGED",
+                _ => "INTERNAL_FAULT",
+            },
+            Self::Fault(_) => "INTERNAL_FAULT",
+        }
+    }
+
+    /// Whether it is a rule that says no, and not something that is out or broken.
+    pub(super) const fn is_refusal(&self) -> bool {
+        !matches!(
+            self,
+            Self::DeadlineExceeded { .. }
+                | Self::Overloaded
+                | Self::Unrecorded(_)
+                | Self::Backend { .. }
+                | Self::Store(_)
+                | Self::Fault(_)
+        )
+    }
+}
+
+const fn refused(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NextKeyNotPropagated { .. } | Refusal::NextKeyMissing => "NEXT_KEY_NOT_PROPAGATED",
+        Refusal::RotationHold => "ROTATION_HOLD",
+        Refusal::TokensStillValid { .. } => "TOKENS_STILL_VALID",
+        Refusal::CurrentKey { .. } => "CURRENT_KEY",
+        Refusal::KeyDestroyed { .. } => "KEY_DESTROYED",
+        Refusal::NothingToRollBack => "NOTHING_TO_ROLL_BACK",
+        Refusal::Changed { .. } => "KEY_SET_CHANGED",
+        Refusal::KeyNotFound { .. } => "KEY_NOT_FOUND",
+        Refusal::KeysInUse { .. } | Refusal::StillEnabled => "KEY_SET_IN_USE",
+        Refusal::Transition(_) => "INTERNAL_FAULT",
+    }
 }
 
 /// Why a keyring could not be opened.

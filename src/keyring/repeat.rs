@@ -4,7 +4,7 @@
 //! stop it half-way. A repeat of the same request waits for the first and returns its answer.
 
 use super::{Barrier, Changed, Context, Error, Keyring};
-use crate::audit::Origin;
+use crate::audit::{Action, Origin};
 use crate::key::{Hold, Key, KeySet, KeySetId, Kid, Policy, Service, State, Undo, earlier};
 use crate::store::{self, Answer, RequestKey};
 use serde::{Deserialize, Serialize};
@@ -134,20 +134,23 @@ impl Keyring {
             Queue::Generating => &self.0.generations,
             Queue::Prompt => &self.0.changes,
         };
-        let place = Arc::clone(places).try_acquire_owned().map_err(|_| Error::Overloaded)?;
+        let origin = context.origin.clone();
+        let action = asked.0;
+        let place = Arc::clone(places).try_acquire_owned();
+        let place = place.map_err(|_| self.not_done(&origin, action, id, Error::Overloaded))?;
         let deadline = context.deadline;
         let job = Job {
             repeatable: context.request_id.map(|request_id| {
                 let request_id = request_id.as_str().to_owned();
                 let caller = context.origin.caller.to_string();
-                (RequestKey { caller, request_id }, asked.0)
+                (RequestKey { caller, request_id }, asked.1)
             }),
             origin: context.origin,
             deadline: Some(deadline),
             progress: Arc::default(),
         };
         let progress = Arc::clone(&job.progress);
-        let (ring, id) = (self.clone(), id.clone());
+        let (ring, about) = (self.clone(), id.clone());
         let task = tokio::spawn(async move {
             let _place = place;
             let Some((request, asked)) = job.repeatable.clone() else {
@@ -155,12 +158,12 @@ impl Keyring {
             };
             let _turn = ring.0.repeating.lock(&request).await;
             job.in_time()?;
-            match ring.answered(&id, &request, asked).await? {
+            match ring.answered(&about, &request, asked).await? {
                 Some(changed) => Ok(changed),
                 None => act(ring, job).await,
             }
         });
-        match tokio::time::timeout_at(deadline.into(), task).await {
+        let outcome = match tokio::time::timeout_at(deadline.into(), task).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => Err(Error::Fault(panic.to_string())),
             Err(_late) => Err(Error::DeadlineExceeded {
@@ -170,7 +173,8 @@ impl Keyring {
                     _ => Some(true),
                 },
             }),
-        }
+        };
+        outcome.map_err(|error| self.not_done(&origin, action, id, error))
     }
 
     /// Drops answers that can no longer be repeated.
@@ -218,16 +222,20 @@ impl Keyring {
     }
 }
 
-/// A hash of everything that a request asks.
-pub(super) struct Asked([u8; 32]);
+/// What a request asks, and a hash of all of it.
+pub(super) struct Asked(Action, [u8; 32]);
 
 impl Asked {
     /// SHA-256 over the verb, the key set and the request as JSON. The names in that JSON are kept
     /// from one version to the next, and a field that is added later is left out where it is not
     /// set, so that a repeat is known again after an upgrade.
-    pub(super) fn new(verb: &str, id: &KeySetId, request: &impl Serialize) -> Result<Self, Error> {
-        let asked = serde_json::to_vec(&(verb, id, request));
+    pub(super) fn new(
+        action: Action,
+        id: &KeySetId,
+        request: &impl Serialize,
+    ) -> Result<Self, Error> {
+        let asked = serde_json::to_vec(&(action.as_str(), id, request));
         let asked = asked.map_err(|error| Error::Fault(error.to_string()))?;
-        Ok(Self(Sha256::digest(asked).into()))
+        Ok(Self(action, Sha256::digest(asked).into()))
     }
 }

@@ -16,7 +16,7 @@ impl Keyring {
         if revoke.mode == Mode::DryRun {
             context.request_id = None;
         }
-        let asked = Asked::new("revoke", &id, &revoke)?;
+        let asked = Asked::new(Action::Revoke, &id, &revoke)?;
         self.once(context, &id, asked, Queue::Prompt, move |ring, job| async move {
             ring.key_set(&revoke.key_set)?;
             let limits = ring.0.parts.limits;

@@ -18,7 +18,7 @@ impl Keyring {
         if rollback.mode == Mode::DryRun {
             context.request_id = None;
         }
-        let asked = Asked::new("rollback", &id, &rollback)?;
+        let asked = Asked::new(Action::Rollback, &id, &rollback)?;
         self.once(context, &id, asked, Queue::Prompt, move |ring, job| async move {
             ring.key_set(&rollback.key_set)?;
             let decide = |set: &KeySet, now| rollback.decide(set, now);

@@ -18,7 +18,7 @@ impl Keyring {
         if rotate.mode == Mode::DryRun {
             context.request_id = None;
         }
-        let asked = Asked::new("rotate", &id, &rotate)?;
+        let asked = Asked::new(Action::Rotate, &id, &rotate)?;
         self.once(context, &id, asked, Queue::Generating, move |ring, job| async move {
             ring.key_set(&rotate.key_set)?;
             match rotate.mode {
@@ -35,7 +35,7 @@ impl Keyring {
     pub(super) async fn rotate_once(&self, job: &Job, rotate: &Rotate) -> Result<Changed, Error> {
         let _turn = self.0.generating.lock(&rotate.key_set).await;
         job.in_time()?;
-        let set = self.key_set(&rotate.key_set)?;
+        let set = self.standing(&rotate.key_set)?;
         set.expect_current(rotate.expected_current)?;
         set.may_rotate(self.now(), rotate.approval)?;
         let limits = &self.0.parts.limits;

@@ -133,7 +133,7 @@ impl Keyring {
     /// Generates what a key set lacks.
     async fn mend(&self, id: &KeySetId, place: Place, why: &'static str) -> Result<(), Error> {
         let _turn = self.0.generating.lock(id).await;
-        let set = self.key_set(id)?;
+        let set = self.standing(id)?;
         let missing = set.missing();
         let wanted = match place {
             Place::Current => missing.current,

@@ -2,15 +2,45 @@
 
 use super::snapshot::{Line, Signer};
 use super::{Error, Keyring, Sign, Signed};
-use crate::audit::Origin;
-use crate::backend::{self, Input};
+use crate::audit::{self, Action, Origin, Place, Record};
+use crate::backend::{self, Input, Outcome};
 use crate::key::{Algorithm, Digest, KeySetId, Kid, Refusal, Service};
-use crate::metrics::Outcome;
+use crate::metrics;
+use jiff::Timestamp;
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Times that a signature is made anew because its key was rotated out meanwhile.
 const ATTEMPTS_MAX: usize = 3;
+
+/// What is asked of the current key.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) origin: &'a Origin,
+    pub(super) action: Action,
+    pub(super) id: &'a KeySetId,
+    pub(super) expected: Option<Kid>,
+    pub(super) deadline: Instant,
+}
+
+impl Asked<'_> {
+    /// What is recorded of the signature if nothing more is ever heard of it.
+    fn draft(&self, now: Timestamp, signer: &Signer, input: &Input) -> Record {
+        let digest = match input {
+            Input::Message(message) => Some(audit::Digest::of(message)),
+            Input::Digest(digest) => {
+                signer.algorithm.digest().and_then(|hash| audit::Digest::made(hash, digest))
+            }
+        };
+        Record {
+            key_set: Some(self.id.clone()),
+            kid: Some(signer.kid),
+            outcome: audit::Outcome::Withheld,
+            digest,
+            ..Record::new(now, self.origin, self.action)
+        }
+    }
+}
 
 impl Keyring {
     /// Signs for `origin` with the current key, by `deadline`.
@@ -20,9 +50,11 @@ impl Keyring {
         deadline: Instant,
         sign: Sign,
     ) -> Result<Signed, Error> {
-        self.sign_with_current(origin, &sign.key_set, sign.expected, deadline, |_, signer| {
-            fits(signer.algorithm, &sign.input)?;
-            Ok((sign.input.clone(), ()))
+        let Sign { key_set, input, expected } = sign;
+        let asked = Asked { origin, action: Action::Sign, id: &key_set, expected, deadline };
+        self.sign_with_current(asked, |_, signer| {
+            fits(signer.algorithm, &input)?;
+            Ok((input.clone(), ()))
         })
         .await
         .map(|(signed, ())| signed)
@@ -32,38 +64,47 @@ impl Keyring {
     /// before the signature is released, the signature is dropped and made anew.
     pub(super) async fn sign_with_current<T>(
         &self,
-        _origin: &Origin,
-        id: &KeySetId,
-        expected: Option<Kid>,
-        deadline: Instant,
+        asked: Asked<'_>,
         prepare: impl Fn(&Line, &Signer) -> Result<(Input, T), Error>,
     ) -> Result<(Signed, T), Error> {
-        let algorithm = self.line(id)?.set.algorithm;
+        let algorithm = self.line(asked.id)?.set.algorithm;
         let began = Instant::now();
-        let outcome = self.try_with_current(id, expected, deadline, prepare).await;
-        self.0.parts.metrics.signed(id, algorithm, counted(&outcome), began.elapsed());
-        outcome
+        let outcome = self.try_with_current(asked, prepare).await;
+        self.0.parts.metrics.signed(asked.id, algorithm, counted(&outcome), began.elapsed());
+        outcome.map_err(|error| match may_have_signed(&error) {
+            true => error,
+            false => self.not_done(asked.origin, asked.action, asked.id, error),
+        })
     }
 
     async fn try_with_current<T>(
         &self,
-        id: &KeySetId,
-        expected: Option<Kid>,
-        deadline: Instant,
+        asked: Asked<'_>,
         prepare: impl Fn(&Line, &Signer) -> Result<(Input, T), Error>,
     ) -> Result<(Signed, T), Error> {
         self.certain_enough()?;
         for _ in 0..ATTEMPTS_MAX {
-            let line = self.line(id)?;
-            let signer = line.ready(expected)?;
+            let line = self.line(asked.id)?;
+            let signer = line.ready(asked.expected)?;
             let (input, prepared) = prepare(&line, signer)?;
-            let signature = signer.sign(input, deadline).await?;
-            if self.still_signs(id, signer.kid) {
+            let mut place = self.0.parts.recorder.place(asked.deadline).await?;
+            place.draft(|| asked.draft(self.now(), signer, &input));
+            let signature = match signer.sign(input, asked.deadline).await {
+                Ok(signature) => signature,
+                Err(error) => {
+                    unsigned(place, &error);
+                    return Err(error);
+                }
+            };
+            // From the check to the answer nothing is awaited: what is recorded as released is.
+            if self.still_signs(asked.id, signer.kid) {
+                place.fill(|record| record.outcome = audit::Outcome::Done);
                 let (kid, algorithm) = (signer.kid, signer.algorithm);
                 return Ok((Signed { signature, kid, algorithm }, prepared));
             }
+            place.fill(|record| record.reason = "KEY_SET_CHANGED".to_owned());
         }
-        let current = self.key_set(id)?.current().map(|key| key.kid);
+        let current = self.key_set(asked.id)?.current().map(|key| key.kid);
         Err(Refusal::Changed { current }.into())
     }
 
@@ -76,7 +117,7 @@ impl Keyring {
 
 impl Line {
     /// The key to sign with, if the key set signs and has the key that the caller expects.
-    fn ready(self: &Line, expected: Option<Kid>) -> Result<&Signer, Error> {
+    pub(super) fn ready(&self, expected: Option<Kid>) -> Result<&Signer, Error> {
         if self.set.service != Service::Enabled {
             return Err(Error::Disabled { id: self.set.id.clone() });
         }
@@ -92,7 +133,7 @@ impl Line {
 }
 
 impl Signer {
-    async fn sign(&self, input: Input, deadline: Instant) -> Result<Vec<u8>, Error> {
+    pub(super) async fn sign(&self, input: Input, deadline: Instant) -> Result<Vec<u8>, Error> {
         let name = &self.backend_name;
         let failed = |source| Error::Backend { name: name.clone(), source };
         let backend = self.backend.as_ref().ok_or_else(|| {
@@ -113,20 +154,44 @@ impl Signer {
     }
 }
 
-const fn counted<T>(outcome: &Result<T, Error>) -> Outcome {
+/// Records that a backend returned no signature, if it may have made one; else gives the place back.
+fn unsigned(place: Place, error: &Error) {
+    if may_have_signed(error) {
+        place.fill(|record| {
+            record.outcome = audit::Outcome::Lost;
+            error.reason().clone_into(&mut record.reason);
+        });
+    } else {
+        place.leave();
+    }
+}
+
+const fn may_have_signed(error: &Error) -> bool {
+    match error {
+        Error::DeadlineExceeded { .. } => true,
+        Error::Backend { source, .. } => matches!(source.outcome, Outcome::Unknown),
+        _ => false,
+    }
+}
+
+const fn counted<T>(outcome: &Result<T, Error>) -> metrics::Outcome {
+    use metrics::Outcome as Counted;
     match outcome {
-        Ok(_) => Outcome::Released,
-        Err(Error::DeadlineExceeded { .. }) => Outcome::Late,
+        Ok(_) => Counted::Released,
+        Err(Error::DeadlineExceeded { .. }) => Counted::Late,
         Err(Error::Backend { source, .. }) if matches!(source.kind, backend::Kind::Throttled) => {
-            Outcome::Overloaded
+            Counted::Overloaded
         }
         Err(Error::Backend { source, .. }) if matches!(source.kind, backend::Kind::TooLong) => {
-            Outcome::Refused
+            Counted::Refused
         }
-        Err(Error::Backend { .. } | Error::Fault(_) | Error::NoCurrentKey { .. }) => {
-            Outcome::Failed
-        }
-        Err(_) => Outcome::Refused,
+        Err(
+            Error::Backend { .. }
+            | Error::Fault(_)
+            | Error::NoCurrentKey { .. }
+            | Error::Unrecorded(_),
+        ) => Counted::Failed,
+        Err(_) => Counted::Refused,
     }
 }
 

@@ -5,9 +5,10 @@
 //! verified is the service's own.
 
 use super::generate::random;
+use super::sign::Asked;
 use super::snapshot::{Line, Signer};
 use super::{Error, InvalidField, Jwt, Keyring, SignJwt};
-use crate::audit::Origin;
+use crate::audit::{Action, Origin};
 use crate::backend::Input;
 use crate::jose::{Members, base64url, jws};
 use crate::key::later;
@@ -48,8 +49,9 @@ impl Keyring {
             let input = Input::Message(signing_input.clone().into());
             Ok((input, (signing_input, times.expires)))
         };
-        let signed = self.sign_with_current(origin, &sign.key_set, None, deadline, prepare).await?;
-        let (signed, (signing_input, expires)) = signed;
+        let (action, id) = (Action::SignJwt, &sign.key_set);
+        let asked = Asked { origin, action, id, expected: None, deadline };
+        let (signed, (signing_input, expires)) = self.sign_with_current(asked, prepare).await?;
         let compact = jws::compact(&signing_input, &signed.signature);
         Ok(Jwt { compact, kid: signed.kid, expires })
     }

@@ -15,7 +15,7 @@ impl Keyring {
         id: KeySetId,
         update: Update,
     ) -> Result<Changed, Error> {
-        let asked = Asked::new("update", &id, &update)?;
+        let asked = Asked::new(Action::Update, &id, &update)?;
         let key_set = id.clone();
         self.once(context, &id, asked, Queue::Prompt, move |ring, job| async move {
             let set = ring.key_set(&key_set)?;
@@ -62,7 +62,7 @@ impl Keyring {
             Service::Deleted => Action::Delete,
         };
         let key_set = id.clone();
-        let asked = Asked::new(verb.as_str(), &id, &reason)?;
+        let asked = Asked::new(verb, &id, &reason)?;
         self.once(context, &id, asked, Queue::Prompt, move |ring, job| async move {
             ring.key_set(&key_set)?;
             let decide = |set: &KeySet, _now: Timestamp| {

@@ -95,6 +95,7 @@ pub(super) async fn run(config: &Config, retry: Retry, findings: &mut Findings) 
         store.close().await;
     }
     listeners::run(config, running != Running::Nothing, findings);
+    super::audit::run(config, findings).await;
 }
 
 /// An issuer with https is reached from outside, and so not at the listener's own address.

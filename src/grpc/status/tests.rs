@@ -1,5 +1,6 @@
 use super::*;
 use crate::access::{Action, Denied};
+use crate::audit::recorder::NoRoom;
 use crate::key::{StateName, TransitionError};
 use jiff::Timestamp;
 use std::collections::BTreeSet;
@@ -66,12 +67,13 @@ fn variant(error: &Error) -> &'static str {
             store::Kind::Unavailable => "store Unavailable",
             store::Kind::Corrupt => "store Corrupt",
         },
+        Error::Unrecorded(_) => "Unrecorded",
         Error::Fault(_) => "Fault",
     }
 }
 
 /// How many names [`variant`] knows.
-const VARIANTS: usize = 39;
+const VARIANTS: usize = 40;
 
 fn from(kind: backend::Kind) -> Error {
     Error::Backend {
@@ -118,6 +120,7 @@ fn table() -> Vec<(Error, Code, Reason)> {
         (Error::NoCurrentKey { id: id() }, Unavailable, Reason::NoCurrentKey),
         (Error::DeadlineExceeded { committed: Some(true) }, Code::DeadlineExceeded, Reason::DeadlineExceeded),
         (Error::Overloaded, ResourceExhausted, Reason::Overloaded),
+        (NoRoom { sink: "store" }.into(), Unavailable, Reason::AuditUnavailable),
         (from(backend::Kind::NotFound), Internal, Reason::InternalFault),
         (from(backend::Kind::Unsupported), Internal, Reason::InternalFault),
         (from(backend::Kind::TooLong), InvalidArgument, Reason::MessageTooLarge),
@@ -205,6 +208,13 @@ fn every_error_has_its_code_and_its_reason() {
         assert_eq!(info.domain, "signkeep");
         assert!(!info.reason.starts_with("ERROR_REASON"));
         assert!(!status.message().is_empty());
+    }
+}
+
+#[test]
+fn the_record_has_the_reason_that_the_caller_is_told() {
+    for (error, _, reason) in table() {
+        assert_eq!(error.reason(), crate::grpc::told::name(reason), "{error:?}");
     }
 }
 

@@ -66,6 +66,11 @@ impl Archive {
         .await
     }
 
+    /// The place of the last checkpoint; 0 if there is none.
+    pub const fn last_checkpoint(&self) -> u64 {
+        self.last_checkpoint
+    }
+
     /// At most `limit` checkpoints that stand after place `after`, each with its place; a row that
     /// cannot be one is an error in its place.
     pub async fn checkpoints(

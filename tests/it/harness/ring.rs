@@ -4,7 +4,7 @@
 use super::fuse::{Fuse, FusedBackend, FusedStore};
 use super::memory::{Memory, soon};
 use jiff::Timestamp;
-use signkeep::audit::Origin;
+use signkeep::audit::{Origin, Recorder};
 use signkeep::backend::{Backend, Input};
 use signkeep::clock::{Clock, FrozenClock};
 #[cfg(feature = "aws-kms")]
@@ -30,6 +30,8 @@ pub(crate) struct World<V = Memory> {
     pub(crate) vault: Arc<V>,
     pub(crate) clock: Arc<FrozenClock>,
     pub(crate) metrics: Metrics,
+    /// What signatures are recorded by.
+    pub(crate) recorder: Recorder,
     _dir: Arc<TempDir>,
 }
 
@@ -51,10 +53,12 @@ impl<V: Backend> World<V> {
         let dir = tempfile::tempdir().unwrap();
         let store = SqliteStore::open(&dir.path().join("signkeep.db")).await.unwrap();
         let start = Timestamp::from_second(1_800_000_000).unwrap();
+        let clock = Arc::new(FrozenClock::at(start));
         Self {
             store: Arc::new(store),
             vault,
-            clock: Arc::new(FrozenClock::at(start)),
+            recorder: Recorder::none(Arc::clone(&clock) as Arc<dyn Clock>),
+            clock,
             metrics: Metrics::new(),
             _dir: Arc::new(dir),
         }
@@ -68,6 +72,7 @@ impl<V: Backend> World<V> {
             vault,
             clock: Arc::clone(&self.clock),
             metrics: self.metrics.clone(),
+            recorder: self.recorder.clone(),
             _dir: Arc::clone(&self._dir),
         }
     }
@@ -99,6 +104,7 @@ impl<V: Backend> World<V> {
                 lease: Duration::from_secs(60),
             },
             metrics: self.metrics.clone(),
+            recorder: self.recorder.clone(),
         }
     }
 }

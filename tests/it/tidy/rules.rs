@@ -11,7 +11,7 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("jose", &["key"]),
     ("x509", &["jose", "key"]),
     ("clock", &["key"]),
-    ("audit", &["jose", "key"]),
+    ("audit", &["clock", "jose", "key"]),
     ("backend", &["clock", "jose", "key", "x509"]),
     ("store", &["audit", "backend", "clock", "jose", "key"]),
     ("health", &[]),

@@ -151,7 +151,7 @@ pub(crate) async fn checkpoints_come_back_in_order_and_follow_each_other(bed: &i
     let store = bed.open().await;
     assert_eq!(store.checkpoints(0, 9).await.unwrap(), [first.clone(), second.clone()]);
     assert_eq!(store.checkpoints(0, 1).await.unwrap(), [first]);
-    assert_eq!(store.checkpoints(1, 9).await.unwrap(), [second.clone()]);
+    assert_eq!(store.checkpoints(1, 9).await.unwrap(), std::slice::from_ref(&second));
     assert_eq!(store.last_checkpoint().await.unwrap(), Some(second));
 }
 
