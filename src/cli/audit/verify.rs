@@ -181,13 +181,10 @@ fn keys(files: &[PathBuf]) -> Result<Keys, Failure> {
 fn kept(path: &Path) -> Result<Checkpoint, Failure> {
     let text = text(path)?;
     let text = text.trim();
-    let parsed = match Entry::is_checkpoint(text.as_bytes()) {
-        true => match Entry::from_json(text) {
-            Ok(Entry::Checkpoint(checkpoint)) => Ok(checkpoint),
-            Ok(Entry::Record(_)) => Err(Malformed::new("is a record")),
-            Err(wrong) => Err(wrong),
-        },
-        false => Checkpoint::parse(text),
+    let parsed = match Entry::from_json(text) {
+        Ok(Entry::Checkpoint(checkpoint)) => Ok(checkpoint),
+        Ok(Entry::Record(_)) => Err(Malformed::new("it is a record")),
+        Err(_) => Checkpoint::parse(text),
     };
     parsed.map_err(|wrong| {
         Failure::new(format!("{} is not a checkpoint: {wrong}", path.display()))
