@@ -135,7 +135,8 @@ impl Service {
                 "[store]\nurl = \"sqlite:signkeep.db\"\n\n[log]\nlevel = \"warn\"\n\n\
                  [backends.token]\nkind = \"pkcs11\"\nmodule = \"{}\"\ntoken_label = \"signkeep\"\npin_file = \"pin\"\n\n\
                  [[listeners.grpc]]\naddress = \"127.0.0.1:0\"\n\n[[listeners.http]]\naddress = \"127.0.0.1:0\"\n\n\
-                 [[listeners.metrics]]\naddress = \"127.0.0.1:0\"\n",
+                 [[listeners.metrics]]\naddress = \"127.0.0.1:0\"\n\n\
+                 [[policy]]\ncallers = \"anonymous@loopback\"\nkey_sets = \"*\"\nroles = [\"signer\", \"admin\"]\n",
                 module.display()
             ),
         )?;
