@@ -144,7 +144,8 @@ impl Service {
                  [backends.kms]\nkind = \"aws-kms\"\nregion = \"{REGION}\"\ninstance = \"bench\"\n\
                  endpoint_url = \"{endpoint}\"\nrequests_per_second = 100000\n\n\
                  [[listeners.grpc]]\naddress = \"127.0.0.1:0\"\n\n[[listeners.http]]\naddress = \"127.0.0.1:0\"\n\n\
-                 [[listeners.metrics]]\naddress = \"127.0.0.1:0\"\n"
+                 [[listeners.metrics]]\naddress = \"127.0.0.1:0\"\n\n\
+                 [[policy]]\ncallers = \"anonymous@loopback\"\nkey_sets = \"*\"\nroles = [\"signer\", \"admin\"]\n"
             ),
         )?;
         let addresses = dir.join("addresses.json");

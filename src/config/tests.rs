@@ -314,8 +314,7 @@ fn a_build_without_kms_says_so() {
 }
 
 const ISSUER: &str = "[[callers.jwt]]\nname = \"ci\"\nissuer = \"https://ci.example/\"\naudience = \"signkeep\"\nalgorithms = \"ES256\"\njwks_file = \"jwks.json\"\n";
-const BINDING: &str =
-    "[[policy]]\ncallers = \"uid:1000\"\nkey_sets = [\"default\", \"prod-*\"]\nroles = \"jwt-signer\"\n";
+const BINDING: &str = "[[policy]]\ncallers = \"uid:1000\"\nkey_sets = [\"default\", \"prod-*\"]\nroles = \"jwt-signer\"\n";
 
 #[test]
 fn without_a_binding_the_policy_is_empty() {
@@ -349,10 +348,26 @@ fn a_binding_that_cannot_be_meant_is_refused_with_its_field() {
         ("\"jwt-signer\"\n", "\"signer\"\nconcurrency = 0\n", "concurrency"),
         ("\"jwt-signer\"\n", "\"signer\"\n[policy.claims]\n", "claims"),
         ("\"jwt-signer\"\n", "\"viewer\"\n[policy.claims]\n", "claims"),
-        ("\"jwt-signer\"\n", "\"jwt-signer\"\n[policy.claims]\nfixed = { iss = 1 }\n", "claims.fixed.iss"),
-        ("\"jwt-signer\"\n", "\"jwt-signer\"\n[policy.claims]\nfixed = { d = 2026-11-23 }\n", "claims.fixed.d"),
-        ("\"jwt-signer\"\n", "\"jwt-signer\"\n[policy.claims]\nlifetime_max = \"0s\"\n", "claims.lifetime_max"),
-        ("\"jwt-signer\"\n", "\"jwt-signer\"\n[policy.claims]\nrequired = \"a\"\nforbidden = \"a\"\n", "claims.forbidden"),
+        (
+            "\"jwt-signer\"\n",
+            "\"jwt-signer\"\n[policy.claims]\nfixed = { iss = 1 }\n",
+            "claims.fixed.iss",
+        ),
+        (
+            "\"jwt-signer\"\n",
+            "\"jwt-signer\"\n[policy.claims]\nfixed = { d = 2026-11-23 }\n",
+            "claims.fixed.d",
+        ),
+        (
+            "\"jwt-signer\"\n",
+            "\"jwt-signer\"\n[policy.claims]\nlifetime_max = \"0s\"\n",
+            "claims.lifetime_max",
+        ),
+        (
+            "\"jwt-signer\"\n",
+            "\"jwt-signer\"\n[policy.claims]\nrequired = \"a\"\nforbidden = \"a\"\n",
+            "claims.forbidden",
+        ),
     ] {
         let text = with_token(&BINDING.replace(from, to));
         let error = parse(&text).unwrap_err();

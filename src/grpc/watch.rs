@@ -4,7 +4,7 @@ use super::call::Call;
 use super::proto as pb;
 use super::stream::{Answers, late};
 use super::{answer, status, stopped};
-use crate::access::Permit;
+use crate::access::{Action, Permit};
 use crate::key::KeySetId;
 use crate::keyring::{self, Event, WatchEnd};
 use std::collections::VecDeque;
@@ -84,9 +84,12 @@ fn may_go_on(call: &Call, only: Option<&KeySetId>) -> Result<(), Status> {
     call.may_look(only).map_err(|error| status::of(error, &call.id))
 }
 
-/// Whether there is anything in it for the caller; a snapshot is told even if it is empty.
+/// Whether there is anything in it for the caller: a snapshot, even an empty one; something to see;
+/// or that there is nothing to see any more, which ends the watch.
 fn concerns(call: &Call, event: &Event) -> bool {
-    event.snapshot || event.key_sets.iter().any(|set| call.may_see(&set.id))
+    event.snapshot
+        || event.key_sets.iter().any(|set| call.may_see(&set.id))
+        || call.gate.access.check_any(&call.caller, Action::View).is_err()
 }
 
 fn may_see(call: &Call, id: &str) -> bool {

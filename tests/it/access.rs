@@ -79,8 +79,7 @@ impl Guarded {
         }
         let minter = Minter::new("k1");
         let folder = tempfile::tempdir().unwrap();
-        let access =
-            Access::new(settings(&minter, &folder, policy), world.clock.clone()).unwrap();
+        let access = Access::new(settings(&minter, &folder, policy), world.clock.clone()).unwrap();
         let noted = Arc::new(Noted::default());
         let deps = Deps {
             access: access.clone(),

@@ -132,7 +132,7 @@ async fn a_policy_in_the_file_is_followed_from_the_next_sighup_on_all_of_it_or_n
         .await;
     };
     reloaded(&service, &shut, Code::PermissionDenied).await;
-    let broken = open.replace(r#"callers = ["anonymous@loopback"]"#, r#"callers = ["***"]"#);
+    let broken = open.replace(r#"callers = ["**"]"#, r#"callers = ["***"]"#);
     fs::write(&file, broken).unwrap();
     service.signal(Signal::HUP);
     eventually("it says that it was not reloaded", Duration::from_secs(20), async || {

@@ -416,7 +416,7 @@ address = "127.0.0.1:0"
 address = "127.0.0.1:0"
 
 [[policy]]
-callers = ["anonymous@loopback"]
+callers = ["**"]
 key_sets = ["*"]
 roles = ["signer", "admin"]
 "#,
