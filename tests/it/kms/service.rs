@@ -62,7 +62,8 @@ async fn a_signature_costs_one_call_and_a_jwks_none() {
     for _ in 0..20 {
         key_set.sign_message(b"hello").await.unwrap();
     }
-    assert_eq!(account.proxy.count("Sign"), 20);
+    let signed = account.proxy.count("Sign");
+    assert!((20..=21).contains(&signed), "and perhaps a checkpoint of the record: {signed}");
     account.proxy.forget();
     for _ in 0..20 {
         assert_eq!(key_set.jwks_kids().await.len(), 2);
@@ -80,7 +81,8 @@ async fn a_start_with_a_hundred_keys_costs_a_few_calls() {
         let key_set = service.key_set(&format!("set-{number}"));
         key_set.create_in("kms", "ES256", Policy::default()).await.unwrap();
     }
-    assert_eq!(account.keys_in("Enabled").await.len(), 100);
+    // And two that seal the record.
+    assert_eq!(account.keys_in("Enabled").await.len(), 102);
     service.stop().await;
     account.proxy.forget();
     service.start().await;
@@ -94,11 +96,11 @@ async fn a_start_with_a_hundred_keys_costs_a_few_calls() {
         *calls.entry(op).or_default() += 1;
     }
     println!("KMS calls of a start with 100 keys and one signature: {calls:?}");
-    assert_eq!(calls.get("Sign"), Some(&1));
+    assert!(matches!(calls.get("Sign"), Some(1 | 2)), "and perhaps a checkpoint: {calls:?}");
     assert_eq!(calls.get("ListAliases"), Some(&1), "{calls:?}");
     assert_eq!(calls.get("ListResourceTags"), None, "{calls:?}");
     // A probe or two, the list of the keys, and one key that is looked at.
-    assert!(calls.values().sum::<usize>() <= 8, "{calls:?}");
+    assert!(calls.values().sum::<usize>() <= 9, "{calls:?}");
     assert_eq!(metric(&service, "signkeep_unexplained_objects").await, "0");
     assert_eq!(metric(&service, "signkeep_absent_keys").await, "0");
     assert_eq!(metric(&service, "signkeep_circuit_open{backend=\"kms\"}").await, "0");
@@ -152,5 +154,9 @@ async fn a_restart_after_kill_goes_on_where_it_was() {
     service.start().await;
     assert_eq!(service.key_set("default").jwks_kids().await, kids);
     service.key_set("default").sign_message(b"hello").await.unwrap();
-    assert_eq!(account.keys().await.len(), 2);
+    // Two of the key set's, and two that seal the record.
+    eventually("there are no more keys than are wanted", Duration::from_secs(30), async || {
+        (account.keys_in("Enabled").await.len() == 4).then_some(())
+    })
+    .await;
 }
