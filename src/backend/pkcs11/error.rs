@@ -178,6 +178,11 @@ pub(super) fn refuses_template(error: &cryptoki::error::Error) -> bool {
     )
 }
 
+/// Whether the code leaves open what it objects to.
+pub(super) fn says_nothing(error: &cryptoki::error::Error) -> bool {
+    matches!(error, cryptoki::error::Error::Pkcs11(RvError::GeneralError, _))
+}
+
 /// The error for the caller, with no cure tried.
 pub(super) fn from_cryptoki(error: &cryptoki::error::Error) -> Error {
     match error {

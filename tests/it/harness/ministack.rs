@@ -159,6 +159,18 @@ impl Account {
         there.map(|(id, _)| id).collect()
     }
 
+    /// The keys that were made for `key_set`.
+    pub(crate) async fn keys_of(&self, key_set: &str) -> BTreeMap<String, Value> {
+        let mut keys = BTreeMap::new();
+        for (id, key) in self.keys().await {
+            let tags = self.tags(&id).await;
+            if tags.get("signkeep:key-set").is_some_and(|name| name == key_set) {
+                keys.insert(id, key);
+            }
+        }
+        keys
+    }
+
     /// The tags of a key.
     pub(crate) async fn tags(&self, id: &str) -> BTreeMap<String, String> {
         let told = self.call("ListResourceTags", json!({ "KeyId": id })).await;

@@ -98,9 +98,10 @@ async fn from_nothing_to_a_signature_works_as_pasted() {
         .await;
     let seen = ["kms:ListKeys", "\"keys\":[", "\"signature\"", "\"jwt\"", "\"kid\"", "nothing is"];
     shows(&output, &seen);
-    let keys = account.keys_in("Enabled").await;
+    let keys = account.keys_of("default").await;
     assert_eq!(keys.len(), 2);
-    assert_eq!(account.tags(&keys[0]).await["signkeep:instance"], "prod-1");
+    let (id, _) = keys.first_key_value().unwrap();
+    assert_eq!(account.tags(id).await["signkeep:instance"], "prod-1");
 }
 
 #[tokio::test]

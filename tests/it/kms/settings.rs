@@ -3,10 +3,11 @@
 use crate::harness::fault_proxy::Fault;
 use crate::harness::kms::{beside, section};
 use crate::harness::ministack::{Account, REGION, SECRET};
-use crate::harness::reason;
 use crate::harness::service::Service;
+use crate::harness::{eventually, reason};
 use serde_json::{Value, json};
 use signkeep::grpc::proto::Policy;
+use std::time::Duration;
 
 /// A key policy as AWS gives one to a key without.
 fn policy(account: &Account) -> Value {
@@ -37,7 +38,7 @@ async fn policy_regions_tags_and_description_are_given_to_every_key() {
     let policy = policy(&account);
     let service = service(&account, more, &policy.to_string()).started().await;
     service.key_set("payments").create_in("kms", "ES256", Policy::default()).await.unwrap();
-    let keys = account.keys().await;
+    let keys = account.keys_of("payments").await;
     assert_eq!(keys.len(), 2);
     for (id, key) in keys {
         assert_eq!(key["MultiRegion"], true, "{key}");
@@ -82,7 +83,7 @@ async fn region_and_credentials_come_by_a_profile_of_awss_own_files() {
         .started()
         .await;
     service.key_set("payments").create_in("kms", "ES256", Policy::default()).await.unwrap();
-    let keys = account.keys().await;
+    let keys = account.keys_of("payments").await;
     assert_eq!(keys.len(), 2);
     let arn = keys.values().next().unwrap()["Arn"].as_str().unwrap();
     assert!(arn.contains(REGION), "{arn}");
@@ -106,6 +107,11 @@ async fn a_key_policy_that_kms_refuses_is_named_in_the_log_and_leaves_no_key() {
     let account = Account::fresh().await;
     let more = "key_policy_file = \"key-policy.json\"";
     let mut service = service(&account, more, &policy(&account).to_string()).started().await;
+    eventually("the record has its keys", Duration::from_secs(30), async || {
+        (account.keys_of("signkeep-audit").await.len() == 2).then_some(())
+    })
+    .await;
+    account.proxy.forget();
     let refusal = Fault::Error(400, "MalformedPolicyDocumentException");
     account.proxy.always("CreateKey", refusal);
     let refused = service.key_set("payments").create_in("kms", "ES256", Policy::default()).await;
@@ -117,6 +123,6 @@ async fn a_key_policy_that_kms_refuses_is_named_in_the_log_and_leaves_no_key() {
     let line = line.unwrap_or_else(|| panic!("it is not named: {log}"));
     assert!(line.contains("MalformedPolicyDocumentException"), "{line}");
     assert_eq!(account.proxy.count("CreateKey"), 1);
-    assert!(account.keys().await.is_empty());
+    assert!(account.keys_of("payments").await.is_empty());
     service.is_unharmed();
 }

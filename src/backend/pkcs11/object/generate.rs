@@ -3,7 +3,7 @@
 //! Defaults of CKA_* differ from token to token and are lax on some, so every attribute that matters
 //! is written down in the template, and read back afterwards.
 
-use super::super::error::{Fault, refuses_template};
+use super::super::error::{Fault, refuses_template, says_nothing};
 use super::super::mechanism;
 use super::public::{ED25519_OID, EDWARDS25519_NAME, curve_oid, public_key};
 use super::{LABEL_PREFIX, inconsistent, reference};
@@ -50,7 +50,14 @@ fn generate_pair(
         for strictness in [Strictness::Full, Strictness::Plain] {
             let public = public_template(order, parameters.clone(), strictness);
             let private = private_template(order, strictness);
-            match session.generate_key_pair(&mechanism, &public, &private) {
+            let attempt = || session.generate_key_pair(&mechanism, &public, &private);
+            // Some tokens refuse a template with CKR_GENERAL_ERROR; SoftHSM answers so as well when
+            // another session gets in its way. Twice is a refusal.
+            let result = attempt().or_else(|error| match says_nothing(&error) {
+                true => attempt(),
+                false => Err(error),
+            });
+            match result {
                 Err(error) if refuses_template(&error) => refused = Some(error),
                 result => return result,
             }
