@@ -4,6 +4,7 @@
 mod claims;
 mod command;
 mod limits;
+mod page;
 mod properties;
 mod reload;
 mod secured;
