@@ -27,16 +27,18 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::key::BackendName;
 use crate::keyring::{self, Keyring};
+use crate::management::Management;
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stop};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::Telemetry;
-use crate::{grpc, http};
+use crate::{grpc, http, management};
 use anyhow::{Context, Result, anyhow};
 use backends::Opened;
 use listeners::Ports;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -57,6 +59,7 @@ pub struct App {
     keyring: Keyring,
     health: Health,
     metrics: Metrics,
+    management: Option<Arc<Management>>,
 }
 
 impl App {
@@ -84,11 +87,13 @@ impl App {
             backends: backends.clone(),
             clock: Arc::new(SystemClock),
             limits: config.publication_limits(),
+            certificates: config.certificates,
             metrics: metrics.clone(),
         })
         .await
         .context("the keys")?;
         backends::tell_of_slow_destruction(&config);
+        let management = management(&config, &bound, &keyring)?;
         Ok(Self {
             config,
             bound,
@@ -98,6 +103,7 @@ impl App {
             keyring,
             health: Health::default(),
             metrics,
+            management,
         })
     }
 
@@ -142,6 +148,9 @@ impl App {
             }),
         ));
         helpers.spawn(until_soft(stop.clone(), reload::run(file, telemetry)));
+        if let Some(management) = self.management.clone() {
+            helpers.spawn(until_soft(stop.clone(), async move { management.prepare().await }));
+        }
         let mut faces = self.serve(&stop);
 
         let seeds = self.config.key_sets.clone();
@@ -182,7 +191,7 @@ impl App {
     /// Starts every face on its listeners.
     fn serve(&self, stop: &Stop) -> JoinSet<Result<()>> {
         let mut faces = JoinSet::new();
-        let Ports { grpc, http, metrics } = self.bound.take();
+        let Ports { grpc, http, metrics, management } = self.bound.take();
         let (limits, usual) = (self.config.limits, grpc::Settings::default());
         let deps = grpc::Deps {
             access: Access::open(),
@@ -204,13 +213,7 @@ impl App {
                 keyring: self.keyring.clone(),
                 health: self.health.clone(),
                 default_key_set: self.config.default_key_set.clone(),
-                settings: http::Settings {
-                    max_age: self.config.jwks.max_age,
-                    stale_while_revalidate: self.config.jwks.stale_while_revalidate,
-                    stale_if_error: self.config.jwks.stale_if_error,
-                    public_url: self.config.jwks.public_url.clone(),
-                    address,
-                },
+                settings: publication(&self.config, address),
             });
             let soft = stop.clone();
             faces.spawn(async move {
@@ -225,6 +228,16 @@ impl App {
                 http::serve(listener, router, async move { soft.soft().await }).await;
                 Ok(())
             });
+        }
+        if let Some(face) = &self.management {
+            for (listener, address) in management {
+                let router = face.clone().router(&format!("management {address}"));
+                let soft = stop.clone();
+                faces.spawn(async move {
+                    http::serve(listener, router, async move { soft.soft().await }).await;
+                    Ok(())
+                });
+            }
         }
         faces
     }
@@ -256,6 +269,37 @@ impl App {
             tracing::warn!("the store did not close in time");
         }
     }
+}
+
+/// How the JWKS is served on the listener at `address`.
+fn publication(config: &Config, address: SocketAddr) -> http::Settings {
+    http::Settings {
+        max_age: config.jwks.max_age,
+        stale_while_revalidate: config.jwks.stale_while_revalidate,
+        stale_if_error: config.jwks.stale_if_error,
+        public_url: config.jwks.public_url.clone(),
+        address,
+    }
+}
+
+/// The API for Auth0's clients, if there is one.
+fn management(
+    config: &Config,
+    bound: &Bound,
+    keyring: &Keyring,
+) -> Result<Option<Arc<Management>>> {
+    let addresses = bound.addresses().management;
+    let (Some(settings), Some(first)) = (config.management.clone(), addresses.first()) else {
+        return Ok(None);
+    };
+    let opened = Management::open(management::Parts {
+        keyring: keyring.clone(),
+        settings,
+        publication: publication(config, *first),
+        port: first.port(),
+        outside: None,
+    });
+    Ok(Some(Arc::new(opened.context("the Management API")?)))
 }
 
 /// Does `work` until the soft stop.

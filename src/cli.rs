@@ -14,6 +14,7 @@ mod failure;
 mod jwks;
 mod key_sets;
 mod keys;
+mod management;
 mod message;
 mod output;
 mod random;
@@ -71,6 +72,9 @@ enum Command {
     /// Check a configuration file, compare it with the service.
     #[command(subcommand)]
     Config(configuration::Command),
+    /// Set up the API for clients that were written for Auth0.
+    #[command(subcommand)]
+    Management(management::Command),
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -108,6 +112,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::SignJwt(args) => client::block_on(sign::sign_jwt(args)),
         Command::Jwks(args) => client::block_on(jwks::run(args)),
         Command::Config(command) => configuration::run(command),
+        Command::Management(command) => management::run(&command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "signkeep", &mut io::stdout());
             Ok(())

@@ -14,6 +14,7 @@ mod key_sets;
 mod limits;
 mod listeners;
 mod log;
+mod management;
 mod span;
 mod store;
 
@@ -57,6 +58,10 @@ pub struct Config {
     pub limits: Limits,
     /// The key set behind the paths that name none.
     pub default_key_set: KeySetId,
+    /// The API for Auth0's clients; none: there is none.
+    pub management: Option<crate::management::Settings>,
+    /// What certificates of new keys say.
+    pub certificates: crate::x509::certificate::Shape,
     /// Key sets to be made at start if they do not exist.
     pub key_sets: BTreeMap<KeySetId, Seed>,
 }
@@ -110,6 +115,8 @@ struct File {
     log: Log,
     limits: limits::Section,
     default_key_set: DefaultKeySet,
+    management: management::Section,
+    auth0: management::Auth0Section,
     key_sets: BTreeMap<KeySetId, key_sets::Section>,
 }
 
@@ -152,10 +159,15 @@ impl File {
             let seed = section.build(document, &id, &backends, &limits)?;
             key_sets.insert(id, seed);
         }
+        let listeners = self.listeners.build(document)?;
+        let management =
+            self.management.build(document, directory, &self.auth0, &backends, &listeners)?;
         Ok(Config {
             store: self.store.build(document, directory)?,
             backends,
-            listeners: self.listeners.build(document)?,
+            listeners,
+            management,
+            certificates: self.auth0.certificates(),
             jwks,
             lease,
             log: self.log.checked(document)?,

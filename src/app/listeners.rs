@@ -16,6 +16,7 @@ pub(super) struct Ports {
     pub(super) grpc: Vec<TcpListener>,
     pub(super) http: Vec<(TcpListener, SocketAddr)>,
     pub(super) metrics: Vec<(TcpListener, SocketAddr)>,
+    pub(super) management: Vec<(TcpListener, SocketAddr)>,
 }
 
 /// The ports until the faces take them over, and their addresses for good.
@@ -34,6 +35,9 @@ pub struct Addresses {
     pub http: Vec<SocketAddr>,
     /// Metrics.
     pub metrics: Vec<SocketAddr>,
+    /// The API for Auth0's clients.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub management: Vec<SocketAddr>,
 }
 
 impl Bound {
@@ -55,6 +59,11 @@ impl Bound {
             let (listener, address) = take(*wanted, "metrics").await?;
             ports.metrics.push((listener, address));
             addresses.metrics.push(address);
+        }
+        for wanted in &listeners.management {
+            let (listener, address) = take(*wanted, "management").await?;
+            ports.management.push((listener, address));
+            addresses.management.push(address);
         }
         Ok(Self { ports: Mutex::new(ports), addresses })
     }
@@ -100,7 +109,12 @@ mod tests {
     use std::fs;
 
     fn listeners(grpc: SocketAddr) -> Listeners {
-        Listeners { grpc: vec![grpc], http: Vec::new(), metrics: Vec::new() }
+        Listeners {
+            grpc: vec![grpc],
+            http: Vec::new(),
+            metrics: Vec::new(),
+            management: Vec::new(),
+        }
     }
 
     #[tokio::test]

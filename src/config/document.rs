@@ -19,8 +19,20 @@ const PREFIX: &str = "SIGNKEEP_";
 const NOT_SETTINGS: [&str; 4] =
     ["SIGNKEEP_CONFIG", "SIGNKEEP_HTTP_URL", "SIGNKEEP_SERVER", "SIGNKEEP_SOFTHSM_MODULE"];
 /// Settings that are numbers, or true or false; a variable's value is text for every other.
-const NUMBERS: [&str; 6] =
-    ["workers", "queue", "rsa_bits", "requests_per_second", "in_flight", "multi_region"];
+const NUMBERS: [&str; 12] = [
+    "workers",
+    "queue",
+    "rsa_bits",
+    "requests_per_second",
+    "in_flight",
+    "multi_region",
+    "calls_per_second",
+    "calls_at_once",
+    "rotations_per_day",
+    "guard_revoke",
+    "remove_alg_from_jwks",
+    "certificates",
+];
 /// Tables whose keys are names; names have dashes where variables have underscores.
 const NAMED: [&str; 2] = ["backends", "key_sets"];
 

@@ -18,6 +18,8 @@ pub struct Listeners {
     pub http: Vec<SocketAddr>,
     /// Metrics.
     pub metrics: Vec<SocketAddr>,
+    /// The API for Auth0's clients.
+    pub management: Vec<SocketAddr>,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Eq)]
@@ -29,6 +31,8 @@ pub(super) struct Section {
     http: Vec<Listener>,
     #[serde(deserialize_with = "one_or_more")]
     metrics: Vec<Listener>,
+    #[serde(deserialize_with = "one_or_more")]
+    management: Vec<Listener>,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Eq)]
@@ -43,7 +47,7 @@ impl Default for Section {
             let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port).to_string();
             vec![Listener { address }]
         };
-        Self { grpc: local(50051), http: local(8080), metrics: local(9464) }
+        Self { grpc: local(50051), http: local(8080), metrics: local(9464), management: Vec::new() }
     }
 }
 
@@ -65,6 +69,7 @@ impl Section {
             grpc: face("grpc", self.grpc)?,
             http: face("http", self.http)?,
             metrics: face("metrics", self.metrics)?,
+            management: face("management", self.management)?,
         })
     }
 }

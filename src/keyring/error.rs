@@ -101,6 +101,20 @@ pub enum Error {
     Fault(String),
 }
 
+impl Error {
+    /// Whether it is certain that nothing was changed: who cannot be sure must look before asking
+    /// again.
+    pub fn nothing_changed(&self) -> bool {
+        match self {
+            Self::DeadlineExceeded { committed } => *committed == Some(false),
+            Self::Store(error) => error.outcome == store::Outcome::Nothing,
+            // It may have come of a panic, at whatever point.
+            Self::Fault(_) => false,
+            _ => true,
+        }
+    }
+}
+
 /// Why a keyring could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {

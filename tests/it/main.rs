@@ -15,6 +15,7 @@ mod hazards;
 mod keyring;
 #[cfg(feature = "aws-kms")]
 mod kms;
+mod management;
 mod properties;
 mod stories;
 mod tidy;
