@@ -5,6 +5,7 @@
 //! health says how things are, and what is down heals without a restart.
 
 mod backends;
+mod certificates;
 mod file;
 mod listeners;
 mod pin_memory;
@@ -22,7 +23,7 @@ pub use pin_memory::StorePinMemory;
 
 use crate::access::Access;
 use crate::backend::Backend;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::health::Health;
 use crate::key::BackendName;
@@ -33,12 +34,14 @@ use crate::shutdown::{Shutdown, Stop};
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
 use crate::telemetry::Telemetry;
+use crate::transport::Address;
 use crate::{grpc, http, management};
 use anyhow::{Context, Result, anyhow};
 use backends::Opened;
-use listeners::Ports;
+use certificates::Certificates;
+use listeners::{Taken, own_url};
+use reload::Reload;
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -66,7 +69,8 @@ impl App {
     /// Takes the ports, opens the store and the backends, and builds the keyring.
     pub async fn build(config: Config) -> Result<Self> {
         process::keep_memory_private()?;
-        let bound = Bound::bind(&config.listeners).await?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let bound = Bound::bind(&config.listeners, &clock).await?;
         let store: Arc<dyn Store> = Arc::new(
             SqliteStore::open(&config.store)
                 .await
@@ -85,7 +89,7 @@ impl App {
         let keyring = Keyring::open(keyring::Parts {
             store: store.clone(),
             backends: backends.clone(),
-            clock: Arc::new(SystemClock),
+            clock,
             limits: config.publication_limits(),
             certificates: config.certificates,
             metrics: metrics.clone(),
@@ -147,7 +151,15 @@ impl App {
                 metrics: self.metrics.clone(),
             }),
         ));
-        helpers.spawn(until_soft(stop.clone(), reload::run(file, telemetry)));
+        let certificates = Certificates::new(
+            self.bound.secured(),
+            self.config.listeners.clone(),
+            self.health.clone(),
+            self.metrics.clone(),
+        );
+        helpers.spawn(until_soft(stop.clone(), certificates.clone().run()));
+        let reloads: Vec<Box<dyn Reload>> = vec![Box::new(telemetry), Box::new(certificates)];
+        helpers.spawn(until_soft(stop.clone(), reload::run(file, Arc::new(reloads))));
         if let Some(management) = self.management.clone() {
             helpers.spawn(until_soft(stop.clone(), async move { management.prepare().await }));
         }
@@ -191,7 +203,7 @@ impl App {
     /// Starts every face on its listeners.
     fn serve(&self, stop: &Stop) -> JoinSet<Result<()>> {
         let mut faces = JoinSet::new();
-        let Ports { grpc, http, metrics, management } = self.bound.take();
+        let Taken { grpc, http, metrics, management } = self.bound.take();
         let (limits, usual) = (self.config.limits, grpc::Settings::default());
         let deps = grpc::Deps {
             access: Access::open(),
@@ -208,12 +220,12 @@ impl App {
         faces.spawn(async move {
             grpc::serve(grpc, deps, async move { soft.soft().await }).await.context("gRPC")
         });
-        for (listener, address) in http {
+        for listener in http {
             let router = http::router(http::State {
                 keyring: self.keyring.clone(),
                 health: self.health.clone(),
                 default_key_set: self.config.default_key_set.clone(),
-                settings: publication(&self.config, address),
+                settings: publication(&self.config, own_url(&listener)),
             });
             let soft = stop.clone();
             faces.spawn(async move {
@@ -221,7 +233,7 @@ impl App {
                 Ok(())
             });
         }
-        for (listener, _address) in metrics {
+        for listener in metrics {
             let router = http::metrics::router(self.metrics.clone());
             let soft = stop.clone();
             faces.spawn(async move {
@@ -230,8 +242,8 @@ impl App {
             });
         }
         if let Some(face) = &self.management {
-            for (listener, address) in management {
-                let router = face.clone().router(&format!("management {address}"));
+            for listener in management {
+                let router = face.clone().router(listener.name());
                 let soft = stop.clone();
                 faces.spawn(async move {
                     http::serve(listener, router, async move { soft.soft().await }).await;
@@ -271,14 +283,14 @@ impl App {
     }
 }
 
-/// How the JWKS is served on the listener at `address`.
-fn publication(config: &Config, address: SocketAddr) -> http::Settings {
+/// How the JWKS is served on the listener that is reached by `own_url`.
+fn publication(config: &Config, own_url: String) -> http::Settings {
     http::Settings {
         max_age: config.jwks.max_age,
         stale_while_revalidate: config.jwks.stale_while_revalidate,
         stale_if_error: config.jwks.stale_if_error,
         public_url: config.jwks.public_url.clone(),
-        address,
+        own_url,
     }
 }
 
@@ -289,14 +301,16 @@ fn management(
     keyring: &Keyring,
 ) -> Result<Option<Arc<Management>>> {
     let addresses = bound.addresses().management;
-    let (Some(settings), Some(first)) = (config.management.clone(), addresses.first()) else {
+    let Some(settings) = config.management.clone() else {
         return Ok(None);
     };
+    let port = addresses.iter().find_map(Address::tcp).map_or(443, |address| address.port());
     let opened = Management::open(management::Parts {
         keyring: keyring.clone(),
         settings,
-        publication: publication(config, *first),
-        port: first.port(),
+        // Each domain has a URL of its own.
+        publication: publication(config, String::new()),
+        port,
         outside: None,
     });
     Ok(Some(Arc::new(opened.context("the Management API")?)))

@@ -2,7 +2,7 @@
 //! domain.
 //!
 //! Parsing builds what the service runs on, so nothing is validated later and no half-checked text
-//! travels: a policy that does not hold together, a listener off loopback, a key set without a
+//! travels: a policy that does not hold together, a listener off loopback without TLS, a key set without a
 //! backend are refused here, each with the file and line or the environment variable that said it,
 //! and with what would be right. [`DEFAULTS`] is the manual.
 
@@ -24,7 +24,7 @@ pub use document::{Error, Place, Variable};
 pub use jwks::Jwks;
 pub use key_sets::Seed;
 pub use limits::Limits;
-pub use listeners::{Listeners, loopback};
+pub use listeners::{Listener, Listeners, loopback};
 pub use log::{Form, Log};
 pub use span::{Span, words};
 
@@ -154,12 +154,13 @@ impl File {
         }
         let jwks = self.jwks.build(document)?;
         let limits = jwks.limits(lease);
+        let for_listeners = self.limits.for_listeners(document)?;
         let mut key_sets = BTreeMap::new();
         for (id, section) in self.key_sets {
             let seed = section.build(document, &id, &backends, &limits)?;
             key_sets.insert(id, seed);
         }
-        let listeners = self.listeners.build(document)?;
+        let listeners = self.listeners.build(document, directory, &for_listeners)?;
         let management =
             self.management.build(document, directory, &self.auth0, &backends, &listeners)?;
         Ok(Config {

@@ -30,10 +30,10 @@ mod watch;
 use crate::access::Access;
 use crate::health::Health;
 use crate::keyring::Keyring;
+use crate::transport::Listener;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
-use tokio::sync::watch as signal;
+use tokio::sync::{Semaphore, watch as signal};
 use tokio::task::JoinSet;
 
 /// What the face is built on.
@@ -49,7 +49,7 @@ pub struct Deps {
     pub settings: Settings,
 }
 
-/// Limits and times of the face.
+/// Limits and times of the face; what one connection may take up is its listener's to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// The longest that a read or a signature takes, and how long one takes at most if the caller
@@ -59,25 +59,11 @@ pub struct Settings {
     pub change_timeout_max: Duration,
     /// How long open calls may go on after a stop was asked for.
     pub drain_timeout: Duration,
-    /// How long a peer may take to send the HTTP/2 preface.
-    pub preface_timeout: Duration,
-    /// How long a connection may be silent before it is asked for a sign of life.
-    pub keepalive_interval: Duration,
-    /// How long that sign of life may take.
-    pub keepalive_timeout: Duration,
-    /// Open connections on one listener; more wait to be accepted.
-    pub connections_max: usize,
-    /// Open calls on one connection.
-    pub streams_per_connection_max: u32,
     /// Unary calls under way in the whole face; more are refused. The same number of items of
     /// streams; more wait.
     pub requests_max: usize,
     /// Sign requests under way on one SignStream; more are not read.
     pub stream_items_max: usize,
-    /// The longest message that is read, in bytes.
-    pub message_bytes_max: usize,
-    /// The longest list of headers that is read, in bytes.
-    pub header_bytes_max: u32,
 }
 
 impl Default for Settings {
@@ -86,15 +72,8 @@ impl Default for Settings {
             request_timeout_max: Duration::from_secs(30),
             change_timeout_max: Duration::from_secs(120),
             drain_timeout: Duration::from_secs(10),
-            preface_timeout: Duration::from_secs(10),
-            keepalive_interval: Duration::from_secs(30),
-            keepalive_timeout: Duration::from_secs(10),
-            connections_max: 1024,
-            streams_per_connection_max: 256,
             requests_max: 4096,
             stream_items_max: 256,
-            message_bytes_max: 64 * 1024,
-            header_bytes_max: 16 * 1024,
         }
     }
 }
@@ -115,7 +94,7 @@ pub enum Error {
 /// [`Settings::drain_timeout`] to finish before they are dropped. Dropping the future drops
 /// everything at once.
 pub async fn serve(
-    listeners: Vec<TcpListener>,
+    listeners: Vec<Listener>,
     deps: Deps,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), Error> {
@@ -124,11 +103,14 @@ pub async fn serve(
     let health = deps.health.clone();
     let settings = deps.settings.clone();
     let access = deps.access.clone();
-    let routes = routes::routes(deps, &stopping)?;
-    let edge = Arc::new(edge::Edge::new(routes, access, settings, stopping.clone()));
+    let places = Arc::new(Semaphore::new(settings.requests_max));
     let mut acceptors = JoinSet::new();
     for listener in listeners {
-        acceptors.spawn(connection::accept(listener, edge.clone(), stopping.clone()));
+        let limit = listener.limits().message_bytes_max;
+        let routes = routes::routes(deps.clone(), limit, &stopping)?;
+        let (access, settings, places) = (access.clone(), settings.clone(), places.clone());
+        let edge = edge::Edge::new(routes, access, settings, places, stopping.clone());
+        acceptors.spawn(connection::accept(listener, Arc::new(edge), stopping.clone()));
     }
     tokio::select! {
         () = shutdown => {}

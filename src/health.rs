@@ -22,6 +22,9 @@ pub struct Report {
     pub backends: BTreeMap<String, Option<String>>,
     /// Key sets that lack a current or a next key.
     pub incomplete: Vec<String>,
+    /// By listener with TLS: what someone should see to; none: all is well. It makes nothing
+    /// unready.
+    pub certificates: BTreeMap<String, Option<String>>,
 }
 
 impl Report {

@@ -2,8 +2,7 @@
 //!
 //! It decides nothing. Every request asks the keyring's snapshot which keys are published now, and
 //! answers with bytes that were rendered once for that state of the key set, so a key that was
-//! withdrawn a moment ago is not served, and a hundred thousand verifiers cost no encoding. There
-//! is no TLS here: whatever stands in front, or the network, gives that.
+//! withdrawn a moment ago is not served, and a hundred thousand verifiers cost no encoding.
 
 mod answer;
 mod certificates;
@@ -16,7 +15,7 @@ mod probe;
 mod publication;
 mod server;
 
-pub use server::{Limits, serve, serve_within};
+pub use server::serve;
 
 use crate::health::Health;
 use crate::key::{KeySet, KeySetId, Service};
@@ -28,7 +27,6 @@ use axum::routing::{MethodRouter, get};
 use axum::{Router, http};
 use document::Document;
 use publication::{Publication, Publications};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,20 +54,17 @@ pub struct Settings {
     /// `stale-if-error` (RFC 5861 section 4), in whole seconds.
     pub stale_if_error: Duration,
     /// The URL under which verifiers reach this listener, e.g. `https://keys.example`; none: the
-    /// listener's own address, over `http`.
+    /// listener's own.
     pub public_url: Option<String>,
-    /// The address that the listener is bound to.
-    pub address: SocketAddr,
+    /// The listener's own URL, e.g. `http://127.0.0.1:8080`.
+    pub own_url: String,
 }
 
 impl Settings {
     /// The URL that all paths here hang from, without a slash at its end. It is configured, and not
     /// taken from the `Host` header, because a caller could make that say anything.
     fn base_url(&self) -> String {
-        match &self.public_url {
-            Some(url) => url.trim_end_matches('/').to_owned(),
-            None => format!("http://{}", self.address),
-        }
+        self.public_url.as_ref().unwrap_or(&self.own_url).trim_end_matches('/').to_owned()
     }
 }
 

@@ -147,8 +147,8 @@ impl Management {
     }
 
     /// The routes for a listener, which the record and the log call `listener`.
-    pub fn router(self: Arc<Self>, listener: &str) -> Router {
-        let face = Face { management: self, listener: listener.into() };
+    pub fn router(self: Arc<Self>, listener: &Arc<str>) -> Router {
+        let face = Face { management: self, listener: listener.clone() };
         let api = Router::new()
             .route("/keys/signing", get(keys::list))
             .route("/keys/signing/rotate", post(keys::rotate))

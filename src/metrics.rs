@@ -7,6 +7,7 @@
 use crate::audit::Action;
 use crate::health::Report;
 use crate::key::{Algorithm, BackendName, KeySetId};
+use jiff::Timestamp;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -43,6 +44,8 @@ struct Inner {
     queue_depth: Family<BackendLabel, Gauge>,
     workers_busy: Family<BackendLabel, Gauge>,
     sessions_open: Family<BackendLabel, Gauge>,
+    certificate_expires: Family<ListenerLabel, Gauge>,
+    tls_reload_failed: Family<ListenerLabel, Gauge>,
 }
 
 /// How a request for a signature ended.
@@ -110,6 +113,11 @@ struct DueLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct BackendLabel {
     backend: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ListenerLabel {
+    listener: String,
 }
 
 impl Default for Metrics {
@@ -196,6 +204,22 @@ impl Metrics {
                 "Sessions open on the token",
                 Family::default(),
             ),
+            certificate_expires: {
+                let family = Family::default();
+                registry.register_with_unit(
+                    "tls_certificate_expires",
+                    "When the listener's certificate expires, in Unix time",
+                    Unit::Seconds,
+                    family.clone(),
+                );
+                family
+            },
+            tls_reload_failed: add(
+                registry,
+                "tls_reload_failed",
+                "Whether the listener's files hold something that was not good, so that it goes on with what it had",
+                Family::default(),
+            ),
             registry: std::mem::take(registry),
         }))
     }
@@ -264,6 +288,14 @@ impl Metrics {
         ] {
             family.get_or_create(&label).set(gauge(value));
         }
+    }
+
+    /// Takes over when the certificate of a listener ends, and whether newer files were refused.
+    pub fn certificate(&self, listener: &str, ends: Option<Timestamp>, refused: bool) {
+        let label = ListenerLabel { listener: listener.to_owned() };
+        let ends = ends.map_or(i64::MAX, Timestamp::as_second);
+        self.0.certificate_expires.get_or_create(&label).set(ends);
+        self.0.tls_reload_failed.get_or_create(&label).set(i64::from(refused));
     }
 
     /// Everything in OpenMetrics text format 1.0.0, `# EOF` included.

@@ -21,6 +21,10 @@ pub struct Telemetry {
     filter: reload::Handle<EnvFilter, Registry>,
 }
 
+/// A level that can be applied.
+#[derive(Debug)]
+pub struct Level(EnvFilter);
+
 /// Why the log could not be set up or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -61,10 +65,14 @@ impl Telemetry {
         Ok(Self { filter: handle })
     }
 
+    /// Reads a level, for [`Telemetry::apply`].
+    pub fn level(&self, level: &str) -> Result<Level, Error> {
+        filter(level).map(Level)
+    }
+
     /// Changes the level; on error the old one stays.
-    pub fn set_level(&self, level: &str) -> Result<(), Error> {
-        let filter = filter(level)?;
-        self.filter.reload(filter).map_err(|error| Error::Unavailable(error.to_string()))
+    pub fn apply(&self, level: Level) -> Result<(), Error> {
+        self.filter.reload(level.0).map_err(|error| Error::Unavailable(error.to_string()))
     }
 }
 

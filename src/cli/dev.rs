@@ -10,6 +10,7 @@ use super::anew::{SOFTHSM2_CONF, start_anew};
 use super::{Failure, serve};
 use crate::backend::pkcs11;
 use crate::config::{self, Config};
+use crate::transport::Limits;
 use directory::Directory;
 use std::env;
 use std::ffi::OsStr;
@@ -73,13 +74,13 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     directory.mark_provisioned()?;
 
     let listeners = &mut config.listeners;
-    for (wanted, configured) in [
-        (args.grpc, &mut listeners.grpc),
-        (args.http, &mut listeners.http),
-        (args.metrics, &mut listeners.metrics),
+    for (wanted, configured, limits) in [
+        (args.grpc, &mut listeners.grpc, Limits::GRPC),
+        (args.http, &mut listeners.http, Limits::HTTP),
+        (args.metrics, &mut listeners.metrics, Limits::HTTP),
     ] {
         if let Some(address) = wanted {
-            *configured = vec![address];
+            *configured = vec![config::Listener::plain(address, limits)];
         }
     }
     let served =
@@ -157,6 +158,6 @@ mod tests {
     #[test]
     fn only_loopback_addresses_are_taken() {
         assert!(address("127.0.0.1:0").is_ok());
-        assert!(address("0.0.0.0:0").unwrap_err().contains("loopback only"));
+        assert!(address("0.0.0.0:0").unwrap_err().contains("not a loopback address"));
     }
 }

@@ -8,6 +8,8 @@ mod checks;
 mod finding;
 #[cfg(feature = "aws-kms")]
 mod kms;
+mod listeners;
+mod tls;
 
 use super::anew::start_anew_beside;
 use super::dev::{CONFIG_NAME, DIRECTORY};

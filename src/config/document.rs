@@ -11,7 +11,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 /// Every variable that sets a setting begins so.
 const PREFIX: &str = "SIGNKEEP_";
@@ -19,13 +19,17 @@ const PREFIX: &str = "SIGNKEEP_";
 const NOT_SETTINGS: [&str; 4] =
     ["SIGNKEEP_CONFIG", "SIGNKEEP_HTTP_URL", "SIGNKEEP_SERVER", "SIGNKEEP_SOFTHSM_MODULE"];
 /// Settings that are numbers, or true or false; a variable's value is text for every other.
-const NUMBERS: [&str; 12] = [
+const NUMBERS: [&str; 16] = [
     "workers",
     "queue",
     "rsa_bits",
     "requests_per_second",
     "in_flight",
     "multi_region",
+    "connections_max",
+    "streams_per_connection_max",
+    "header_bytes_max",
+    "message_bytes_max",
     "calls_per_second",
     "calls_at_once",
     "rotations_per_day",
@@ -129,11 +133,21 @@ impl<'a> Document<'a> {
         Ok((document, read))
     }
 
-    /// The error that `field`, a path with dots, is wrong.
+    /// The error that `field`, a path with dots and numbers for the entries of lists, is wrong.
     pub(super) fn wrong(&self, field: &str, what: impl fmt::Display) -> Error {
         let mut span = None;
         let mut table = Some(self.tree.get_ref());
+        let mut list: Option<&DeArray<'_>> = None;
         for part in field.split('.') {
+            if let Ok(index) = part.parse::<usize>() {
+                // A list of one may be written without being one.
+                if let Some(entries) = list.take() {
+                    let entry = entries.get(index);
+                    span = entry.map(Spanned::span).or(span);
+                    table = entry.and_then(|entry| entry.get_ref().as_table());
+                }
+                continue;
+            }
             let found = table
                 .and_then(|table| table.iter().find(|(key, _)| key.get_ref().as_ref() == part));
             let Some((key, value)) = found else { break };
@@ -142,6 +156,7 @@ impl<'a> Document<'a> {
                 _ => value.span(),
             });
             table = value.get_ref().as_table();
+            list = value.get_ref().as_array();
         }
         Error {
             place: span

@@ -37,20 +37,16 @@ pub(super) struct Edge {
 }
 
 impl Edge {
-    /// Leads those whom `access` knows to `routes`; refuses new work once `stopping` says so.
+    /// Leads those whom `access` knows to `routes`, as many at once as there are `places`; refuses
+    /// new work once `stopping` says so.
     pub(super) fn new(
         routes: Routes,
         access: Access,
         settings: Settings,
+        places: Arc<Semaphore>,
         stopping: watch::Receiver<bool>,
     ) -> Self {
-        let places = Arc::new(Semaphore::new(settings.requests_max));
         Self { routes, access, settings, stopping, places }
-    }
-
-    /// The limits and times in force.
-    pub(super) const fn settings(&self) -> &Settings {
-        &self.settings
     }
 
     /// Answers one call. Never fails and never panics: whatever goes wrong becomes a status.

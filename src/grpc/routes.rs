@@ -11,10 +11,14 @@ use tokio::sync::watch;
 use tonic::service::Routes;
 use tonic_health::pb::health_server::HealthServer;
 
-/// The services on top of `deps`; their streams end once `stopping` says so.
-pub(super) fn routes(deps: Deps, stopping: &watch::Receiver<bool>) -> Result<Routes, Error> {
+/// The services on top of `deps`, which read messages of at most `limit` bytes; their streams end
+/// once `stopping` says so.
+pub(super) fn routes(
+    deps: Deps,
+    limit: usize,
+    stopping: &watch::Receiver<bool>,
+) -> Result<Routes, Error> {
     let Deps { access: _, keyring, health, settings } = deps;
-    let limit = settings.message_bytes_max;
     let signing = Signing::new(keyring.clone(), settings.clone(), stopping.clone());
     let keys = Keys::new(keyring, settings, stopping.clone());
     let reflection = || {

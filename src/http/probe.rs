@@ -37,13 +37,23 @@ fn body(report: &Report) -> Value {
         .iter()
         .filter(|name| name.parse::<KeySetId>().is_ok_and(|id| !id.is_internal()))
         .collect();
+    let certificates: Map<_, _> = report
+        .certificates
+        .iter()
+        .map(|(listener, worry)| (listener.clone(), attention(worry.as_deref())))
+        .collect();
     serde_json::json!({
         "status": if report.is_ready() { "ready" } else { "not ready" },
         "service": service,
         "store": part(report.store.as_deref()),
         "backends": backends,
         "incomplete_key_sets": incomplete,
+        "certificates": certificates,
     })
+}
+
+fn attention(worry: Option<&str>) -> Value {
+    if worry.is_none() { "ok" } else { "needs attention" }.into()
 }
 
 fn part(reason: Option<&str>) -> Value {
@@ -62,6 +72,7 @@ mod tests {
             store: Some("/var/lib/signkeep.db: disk full".to_owned()),
             backends: [("token".to_owned(), None)].into(),
             incomplete: vec!["default".to_owned(), "signkeep-audit".to_owned()],
+            certificates: [("grpc 127.0.0.1:1".to_owned(), Some("expires".to_owned()))].into(),
             ..Report::default()
         };
         let response = ready(&report);
@@ -76,6 +87,7 @@ mod tests {
                 "store": "out",
                 "backends": { "token": "ok" },
                 "incomplete_key_sets": ["default"],
+                "certificates": { "grpc 127.0.0.1:1": "needs attention" },
             })
         );
     }

@@ -1,157 +1,83 @@
-//! The accept loop. Every wait in it has an end: a caller that sends its request a byte an hour,
-//! holds connections open or never reads its answer costs one of a bounded number of places, for a
-//! bounded time, and cannot hold up the shutdown.
+//! Speaking HTTP/1.1 on connections. How one begins and ends, and that a caller that sends its
+//! request a byte an hour, holds connections open or never reads its answer costs one of a bounded
+//! number of places for a bounded time, is [`crate::transport`]'s and hyper's to see to.
 
+use crate::transport::{self, Connection, Counted, Listener, Protocol};
 use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::Response;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use std::io;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use std::convert::Infallible;
+use tokio::sync::watch;
+use tower::ServiceExt;
 
-/// Bounds on what callers can take up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// Connections at a time; more wait in the listener's backlog.
-    pub connections: usize,
-    /// How long a request's head may take, and how long a connection may lie idle.
-    pub head: Duration,
-    /// How long a connection lives; then it is told to close after the request under way.
-    pub lifetime: Duration,
-    /// How long a connection that was told to close may take over it.
-    pub grace: Duration,
-}
+/// The least that hyper takes for the head of a request, in bytes.
+const HEAD_MIN: usize = 8192;
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections: 1024,
-            head: Duration::from_secs(10),
-            lifetime: Duration::from_secs(300),
-            grace: Duration::from_secs(5),
-        }
-    }
-}
-
-/// The most bytes of a request's head, and with it of what is buffered for one connection.
-const HEAD_MAX: usize = 16 * 1024;
-
-/// Serves HTTP/1.1 on `listener` until `shutdown` comes, within [`Limits::default`]. Returns when
-/// the last connection has closed, at most [`Limits::grace`] after that.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: impl Future<Output = ()>) {
-    serve_within(Limits::default(), listener, router, shutdown).await;
-}
-
-/// The same within other limits.
-pub async fn serve_within(
-    limits: Limits,
-    listener: TcpListener,
-    router: Router,
-    shutdown: impl Future<Output = ()>,
-) {
-    let mut shutdown = pin!(shutdown);
-    let places = Arc::new(Semaphore::new(limits.connections));
-    let (stop, stopped) = watch::channel(());
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = async {
-            // The semaphore is never closed.
-            let place = places.clone().acquire_owned().await.ok();
-            (listener.accept().await, place)
-        };
-        tokio::select! {
-            () = &mut shutdown => break,
-            (accepted, place) = accepted => match accepted {
-                Ok((stream, _)) => {
-                    let (router, stopped) = (router.clone(), stopped.clone());
-                    connections.spawn(async move {
-                        connection(limits, stream, router, stopped).await;
-                        drop(place);
-                    });
+/// Serves HTTP/1.1 on `listener` until `shutdown` comes. Returns when the last connection has
+/// closed, at most the listener's grace after that.
+pub async fn serve(listener: Listener, router: Router, shutdown: impl Future<Output = ()>) {
+    let limits = *listener.limits();
+    let head_max = usize::try_from(limits.header_bytes_max).unwrap_or(HEAD_MIN).max(HEAD_MIN);
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.idle_timeout)
+        .max_buf_size(head_max);
+    let (stop, stopping) = watch::channel(false);
+    let serving =
+        transport::accept(listener, Protocol::Http1, stopping, move |connection: Connection| {
+            let Connection { stream, peer: _, bounds } = connection;
+            let (router, activity) = (router.clone(), bounds.activity());
+            let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+                let (router, call) = (router.clone(), activity.begin());
+                async move {
+                    let request: Request = request.map(Body::new);
+                    let response: Response<Body> = match router.oneshot(request).await {
+                        Ok(response) => response,
+                        Err(never) => match never {},
+                    };
+                    Ok::<_, Infallible>(response.map(|body| Counted::new(body, call)))
                 }
-                Err(error) => after_refused_accept(&error).await,
-            },
-            Some(_) = connections.join_next() => {}
-        }
-    }
-    drop(listener);
-    drop(stop);
-    // Each connection keeps to the grace by itself.
-    while connections.join_next().await.is_some() {}
-}
-
-/// One connection, from its first byte to its last.
-async fn connection(
-    limits: Limits,
-    stream: TcpStream,
-    router: Router,
-    mut stopped: watch::Receiver<()>,
-) {
-    let mut connection = pin!(
-        http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(limits.head)
-            .max_buf_size(HEAD_MAX)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-    );
-    let ended = tokio::select! {
-        ended = &mut connection => Some(ended),
-        _ = stopped.changed() => None,
-        () = sleep(limits.lifetime) => None,
+            });
+            let open = builder.serve_connection(TokioIo::new(stream), service);
+            bounds.drive(open)
+        });
+    let stopped = async {
+        shutdown.await;
+        stop.send_replace(true);
     };
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            match timeout(limits.grace, connection).await {
-                Ok(ended) => ended,
-                Err(_) => return,
-            }
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a connection ended early");
-    }
-}
-
-/// A caller that hung up while it was being accepted is nothing; being out of file descriptors is,
-/// and passes only when some have been closed.
-async fn after_refused_accept(error: &io::Error) {
-    let hung_up = matches!(
-        error.kind(),
-        io::ErrorKind::ConnectionAborted
-            | io::ErrorKind::ConnectionRefused
-            | io::ErrorKind::ConnectionReset
-    );
-    if !hung_up {
-        tracing::warn!(%error, "cannot accept connections; trying again in a second");
-        sleep(Duration::from_secs(1)).await;
-    }
+    // Both: what is stopped still has to end.
+    tokio::join!(serving, stopped);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::transport::Limits;
     use axum::routing::get;
     use std::net::SocketAddr;
+    use std::time::Duration;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::{TcpListener, TcpStream};
     use tokio::sync::oneshot;
     use tokio::task::JoinHandle;
+    use tokio::time::timeout;
 
     /// Long enough that only a wait without an end can reach it.
     const PATIENCE: Duration = Duration::from_secs(20);
 
+    const HEAD_MAX: usize = Limits::HTTP.header_bytes_max as usize;
+
     const SHORT: Limits = Limits {
-        connections: 2,
-        head: Duration::from_millis(200),
-        lifetime: Duration::from_secs(60),
+        connections_max: 2,
+        idle_timeout: Duration::from_millis(200),
+        connection_age: Duration::from_secs(60),
         grace: Duration::from_millis(200),
+        ..Limits::HTTP
     };
 
     struct Server {
@@ -165,7 +91,8 @@ mod tests {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
             let (stop, stopped) = oneshot::channel();
-            let task = tokio::spawn(serve_within(limits, listener, router, async {
+            let listener = Listener::plain("http", listener, limits).unwrap();
+            let task = tokio::spawn(serve(listener, router, async {
                 let _ = stopped.await;
             }));
             Self { address, stop, task }
@@ -203,7 +130,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_is_answered() {
-        let server = Server::start(Limits::default(), hello()).await;
+        let server = Server::start(Limits::HTTP, hello()).await;
         let answer = ask(&mut server.connect().await).await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(answer.ends_with("hello"), "{answer}");
@@ -236,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_head_that_is_too_large_is_refused() {
-        let server = Server::start(Limits::default(), hello()).await;
+        let server = Server::start(Limits::HTTP, hello()).await;
         let mut large = server.connect().await;
         let head = format!("GET / HTTP/1.1\r\nx: {}\r\n\r\n", "a".repeat(2 * HEAD_MAX));
         let _ = large.write_all(head.as_bytes()).await;
@@ -250,7 +177,7 @@ mod tests {
     #[tokio::test]
     async fn shutdown_waits_for_no_silent_connection_and_no_endless_handler() {
         let router = hello().route("/never", get(async || std::future::pending::<()>().await));
-        let limits = Limits { head: Duration::from_secs(3600), ..SHORT };
+        let limits = Limits { idle_timeout: Duration::from_secs(3600), ..SHORT };
         let server = Server::start(limits, router).await;
         let mut silent = server.connect().await;
         let mut endless = server.connect().await;
@@ -270,7 +197,7 @@ mod tests {
             let _ = gate.changed().await;
             "finished"
         };
-        let limits = Limits { grace: PATIENCE, ..Limits::default() };
+        let limits = Limits { grace: PATIENCE, ..Limits::HTTP };
         let server = Server::start(limits, Router::new().route("/", get(handler))).await;
         let mut stream = server.connect().await;
         let asked = tokio::spawn(async move { ask(&mut stream).await });
@@ -287,8 +214,8 @@ mod tests {
     #[tokio::test]
     async fn a_connection_does_not_outlive_its_lifetime() {
         let limits = Limits {
-            head: Duration::from_secs(3600),
-            lifetime: Duration::from_millis(200),
+            idle_timeout: Duration::from_secs(3600),
+            connection_age: Duration::from_millis(200),
             ..SHORT
         };
         let server = Server::start(limits, hello()).await;

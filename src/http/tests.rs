@@ -63,7 +63,7 @@ fn settings() -> Settings {
         stale_while_revalidate: Duration::from_secs(15),
         stale_if_error: Duration::from_secs(86400),
         public_url: None,
-        address: "127.0.0.1:8080".parse().unwrap(),
+        own_url: "http://127.0.0.1:8080".to_owned(),
     }
 }
 
@@ -404,6 +404,7 @@ async fn readiness_names_each_part_and_liveness_does_not_depend_on_it() {
             "store": "ok",
             "backends": { "token": "ok" },
             "incomplete_key_sets": ["default"],
+            "certificates": {},
         })
     );
 

@@ -16,6 +16,7 @@ use signkeep::grpc::proto::key_service_client::KeyServiceClient;
 use signkeep::grpc::proto::signing_service_client::SigningServiceClient;
 use signkeep::grpc::{self, Deps, Error, Settings, proto as pb};
 use signkeep::health::Health;
+use signkeep::transport::{Limits, Listener};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -51,8 +52,13 @@ impl Server {
     }
 
     async fn start_with(settings: Settings) -> Self {
+        Self::start_within(Limits::GRPC, settings).await
+    }
+
+    async fn start_within(limits: Limits, settings: Settings) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let listener = Listener::plain("grpc", listener, limits).unwrap();
         let health = Health::default();
         let world = World::new().await;
         let life = world.life().await;
@@ -479,11 +485,8 @@ async fn a_call_that_does_not_end_is_dropped_when_the_time_to_drain_is_over() {
 
 #[tokio::test]
 async fn a_peer_that_does_not_speak_http2_is_let_go() {
-    let server = Server::start_with(Settings {
-        preface_timeout: Duration::from_millis(100),
-        ..Settings::default()
-    })
-    .await;
+    let limits = Limits { handshake_timeout: Duration::from_millis(100), ..Limits::GRPC };
+    let server = Server::start_within(limits, Settings::default()).await;
     let mut silent = TcpStream::connect(server.address).await.unwrap();
     let mut other = TcpStream::connect(server.address).await.unwrap();
     other.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();

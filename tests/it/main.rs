@@ -19,4 +19,5 @@ mod management;
 mod properties;
 mod stories;
 mod tidy;
+mod transport;
 mod vectors;

@@ -2,6 +2,7 @@
 
 use crate::app::Addresses;
 use crate::cli::{Failure, output};
+use crate::transport::Address;
 use std::path::Path;
 
 /// Prints it on standard output.
@@ -18,9 +19,8 @@ fn text(addresses: &Addresses, directory: &Path, outage: Option<&str>) -> String
         None => "is ready".to_owned(),
         Some(why) => format!("is up, but cannot sign: {why}"),
     };
-    let first = |list: &[std::net::SocketAddr]| {
-        list.first().map_or_else(|| "(off)".to_owned(), ToString::to_string)
-    };
+    let first =
+        |list: &[Address]| list.first().map_or_else(|| "(off)".to_owned(), ToString::to_string);
     let grpc = first(&addresses.grpc);
     let http = first(&addresses.http);
     let metrics = first(&addresses.metrics);

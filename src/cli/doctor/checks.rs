@@ -1,6 +1,7 @@
 //! The checks, from the ground up: a later one is left out if it could only repeat an earlier one.
 
 use super::finding::{Finding, Findings};
+use super::listeners;
 use crate::app::{StorePinMemory, pkcs11_settings};
 use crate::backend::pkcs11::{self, Inspection, PinState, Pkcs11Backend, TokenReport};
 use crate::backend::{Backend, Kind};
@@ -9,8 +10,6 @@ use crate::config::{self, Config, Pkcs11, Token};
 use crate::key::BackendName;
 use crate::store::Store;
 use crate::store::sqlite::SqliteStore;
-use std::io;
-use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -85,7 +84,7 @@ pub(super) async fn run(config: &Config, retry: Retry, findings: &mut Findings) 
     if let Some(store) = store {
         store.close().await;
     }
-    ports(config, running, findings);
+    listeners::run(config, running != Running::Nothing, findings);
 }
 
 /// An issuer with https is reached from outside, and so not at the listener's own address.
@@ -102,17 +101,18 @@ fn public_url(config: &Config, findings: &mut Findings) {
 }
 
 fn where_to_look(config: &Config) -> String {
-    match config.listeners.http.iter().find(|address| address.port() != 0) {
+    let ports = config.listeners.http.iter().filter(|listener| listener.tls.is_none());
+    match ports.filter_map(|listener| listener.address.tcp()).find(|address| address.port() != 0) {
         Some(http) => format!("its log, and http://{http}/readyz, say which part is out"),
         None => "its log, and /readyz of its HTTP listener, say which part is out".to_owned(),
     }
 }
 
 async fn running(config: &Config) -> Running {
-    for address in &config.listeners.grpc {
-        if address.port() == 0 {
+    for listener in config.listeners.grpc.iter().filter(|listener| listener.tls.is_none()) {
+        let Some(address) = listener.address.tcp().filter(|address| address.port() != 0) else {
             continue;
-        }
+        };
         let Ok(channel) = Connection::to(format!("http://{address}")).channel().await else {
             continue;
         };
@@ -380,33 +380,6 @@ async fn inspect(settings: &Pkcs11) -> Result<Inspection, String> {
         Ok(Ok(Err(error))) => Err(error.to_string()),
         Ok(Err(error)) => Err(error.to_string()),
         Err(_late) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
-    }
-}
-
-/// Whether every port can be had; those of the running service are its own.
-fn ports(config: &Config, running: Running, findings: &mut Findings) {
-    let listeners = &config.listeners;
-    for (face, addresses) in
-        [("grpc", &listeners.grpc), ("http", &listeners.http), ("metrics", &listeners.metrics)]
-    {
-        for address in addresses {
-            findings.add(port(face, *address, running));
-        }
-    }
-}
-
-fn port(face: &str, address: SocketAddr, running: Running) -> Finding {
-    let about = format!("port {address} ({face})");
-    match TcpListener::bind(address) {
-        Ok(_listener) => Finding::ok(about, "free"),
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && running != Running::Nothing => {
-            Finding::ok(about, "in use, while the service runs")
-        }
-        Err(error) => {
-            let mend =
-                format!("stop what uses it, or choose another address with listeners.{face}");
-            Finding::wrong(about, error.to_string(), mend)
-        }
     }
 }
 

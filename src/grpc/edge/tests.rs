@@ -48,7 +48,8 @@ fn setting(change: impl FnOnce(&mut Settings)) -> Setting {
     let mut settings = Settings::default();
     change(&mut settings);
     let (stop, stopping) = watch::channel(false);
-    Setting { edge: Edge::new(Routes::new(Odd), Access::open(), settings, stopping), stop }
+    let places = Arc::new(Semaphore::new(settings.requests_max));
+    Setting { edge: Edge::new(Routes::new(Odd), Access::open(), settings, places, stopping), stop }
 }
 
 async fn ask(edge: &Edge, path: &str, headers: &[(&'static str, &str)]) -> (Status, String) {

@@ -72,14 +72,14 @@ impl Rig {
                 stale_while_revalidate: Duration::from_secs(15),
                 stale_if_error: Duration::from_secs(86400),
                 public_url: None,
-                address: "127.0.0.1:0".parse().unwrap(),
+                own_url: String::new(),
             },
             port: 8443,
             outside: None,
         });
         let management = Arc::new(management.unwrap());
         management.prepare().await;
-        let router = management.router("management test");
+        let router = management.router(&"management test".into());
         Self { world, life, fuse, pair, router, _dir: dir }
     }
 
