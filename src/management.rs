@@ -102,6 +102,11 @@ pub enum OpenError {
     Name(#[from] InvalidId),
 }
 
+/// Whether the clients' files can be used.
+pub fn check(settings: &Settings) -> Result<(), OpenError> {
+    Clients::open(&settings.clients, 0).map(drop)
+}
+
 impl Management {
     /// Reads the clients' files and is ready to serve.
     pub fn open(parts: Parts) -> Result<Self, OpenError> {

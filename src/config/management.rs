@@ -231,3 +231,117 @@ impl Auth0Section {
         if self.certificates { Shape::Auth0 } else { Shape::EndEntity }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Config, Error};
+    use super::*;
+
+    const FRAME: &str = r#"
+[backends.token]
+kind = "pkcs11"
+module = "/usr/lib/module.so"
+token_label = "signkeep"
+pin_file = "pin"
+[[listeners.management]]
+address = "127.0.0.1:8443"
+[management.domains]
+"keys.example" = "default"
+"#;
+    const CLIENT: &str = r#"
+[[management.clients]]
+id = "script"
+secret_hash_file = "script.hash"
+scopes = ["read:signing_keys"]
+"#;
+
+    fn parse(text: &str) -> Result<Config, Error> {
+        let file = Path::new("/etc/signkeep/signkeep.toml");
+        Config::parse(text, file, Path::new("/etc/signkeep"), [])
+    }
+
+    #[track_caller]
+    fn refused(text: &str, field: &str, why: &str) {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.field, field, "{error}");
+        assert!(error.what.contains(why), "{error}");
+    }
+
+    #[test]
+    fn without_a_listener_there_is_no_management_api() {
+        let config = parse(FRAME.split("[[listeners").next().unwrap()).unwrap();
+        assert_eq!(config.management, None);
+    }
+
+    #[test]
+    fn a_small_section_has_every_default() {
+        let settings = parse(&format!("{FRAME}{CLIENT}")).unwrap().management.unwrap();
+        assert_eq!(settings.tokens.backend.as_str(), "token");
+        assert_eq!(settings.tokens.lifetime, Duration::from_secs(3600));
+        assert_eq!(settings.pace, Pace { per_second: 15, burst: 50, rotations_per_day: 5 });
+        assert_eq!(settings.auth0, Auth0::default());
+        let client = &settings.clients[&"script".parse().unwrap()];
+        let file = PathBuf::from("/etc/signkeep/script.hash");
+        assert_eq!(client.credential, CredentialFile::SecretHash(file));
+        assert_eq!(client.scopes.to_string(), "read:signing_keys");
+    }
+
+    #[test]
+    fn auth0s_ways_can_be_chosen() {
+        let text =
+            "[auth0]\nguard_revoke = true\nremove_alg_from_jwks = true\ncertificates = true\n";
+        let config = parse(&format!("{FRAME}{text}")).unwrap();
+        let auth0 = config.management.unwrap().auth0;
+        let wanted = Auth0 { revocation: Revocation::Guarded, alg: AlgMember::LeftOut };
+        assert_eq!((auth0, config.certificates), (wanted, Shape::Auth0));
+    }
+
+    #[test]
+    fn what_does_not_hold_together_is_refused_with_what_would_be_right() {
+        let with = |more: &str| format!("{FRAME}{more}");
+        let client = |from: &str, to: &str| with(&CLIENT.replace(from, to));
+        let (no_domain, _) = FRAME.split_once("[management.domains]").unwrap();
+        refused(no_domain, "management.domains", "at least one");
+        let lonely = FRAME.replace("[[listeners.management]]", "[[listeners.metrics]]");
+        refused(&lonely, "management.domains", "[[listeners.management]]");
+        let inner = FRAME.replace("\"default\"", "\"signkeep-audit\"");
+        refused(&inner, "management.domains", "the service's own");
+        let url = FRAME.replace("\"keys.example\"", "\"https://keys.example/\"");
+        refused(&url, "management.domains", "host name");
+        refused(
+            &client("read:signing_keys", "read:users"),
+            "management.clients.0.scopes",
+            "must be read:",
+        );
+        refused(
+            &client("\"read:signing_keys\"", ""),
+            "management.clients.0.scopes",
+            "at least one",
+        );
+        refused(
+            &client("script\"\n", "a script\"\n"),
+            "management.clients.0.id",
+            "must be 1 to 128",
+        );
+        let both = client("scopes", "public_keys_file = \"a\"\nscopes");
+        refused(&both, "management.clients.0", "either");
+        let elsewhere = client("scopes", "domains = [\"other.example\"]\nscopes");
+        refused(&elsewhere, "management.clients.0.domains", "not among");
+        refused(&with(&CLIENT.repeat(2)), "management.clients.1.id", "another of that name");
+        let slow = with("").replace(
+            "[management.domains]",
+            "[management]\ntoken_lifetime = \"59s\"\n[management.domains]",
+        );
+        refused(&slow, "management.token_lifetime", "between 1m and 30d");
+        let never = with("").replace(
+            "[management.domains]",
+            "[management]\nrotations_per_day = 0\n[management.domains]",
+        );
+        refused(&never, "management.rotations_per_day", "between 1 and 10000");
+        let nowhere = with("").replace(
+            "[management.domains]",
+            "[management]\ntoken_backend = \"kms\"\n[management.domains]",
+        );
+        refused(&nowhere, "management.token_backend", "there is token");
+    }
+}

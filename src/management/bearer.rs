@@ -15,11 +15,14 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use tokio::time::timeout;
 
 /// What a token's header says that it is (RFC 9068 section 2.1).
 const TYP: &str = "at+jwt";
 /// How long signing one may take; Auth0's clients give up after five seconds.
 const SIGN_MAX: Duration = Duration::from_secs(4);
+/// How long an outside issuer may take over a token.
+const OUTSIDE_MAX: Duration = Duration::from_secs(10);
 /// Times that a token is made anew because its key was rotated out meanwhile.
 const ATTEMPTS_MAX: usize = 3;
 /// The longest token that is looked at, in bytes.
@@ -122,7 +125,9 @@ impl Management {
         });
         match (&self.outside, own) {
             (Some(outside), Err(Invalid::Token)) => {
-                outside.grant(token, &domain.audience()).await.ok_or(Invalid::Token)
+                let audience = domain.audience();
+                let grant = timeout(OUTSIDE_MAX, outside.grant(token, &audience)).await;
+                grant.ok().flatten().ok_or(Invalid::Token)
             }
             (_, own) => own,
         }

@@ -30,6 +30,8 @@ const REASON: &str = "auth0-api";
 const ROTATE_MAX: Duration = Duration::from_secs(110);
 /// How long a revocation may take.
 const REVOKE_MAX: Duration = Duration::from_secs(30);
+/// How long looking something up may take.
+const READ_MAX: Duration = Duration::from_secs(20);
 /// The least age of a next key at which it is rotated in here, whatever the key set's
 /// propagation delay: no client goes on trying for as long as that.
 const SETTLED: Duration = Duration::from_secs(60);
@@ -112,7 +114,8 @@ impl Management {
         let id = &call.domain.key_set;
         let set = self.keyring.key_set(id)?;
         let gone = [StateName::Destroyed];
-        let destroyed = self.keyring.keys(id, &gone, None, DESTROYED_SEEN).await?.keys;
+        let destroyed = self.keyring.keys(id, &gone, None, DESTROYED_SEEN);
+        let destroyed = in_time(destroyed).await?.keys;
         let destroyed = destroyed.into_iter().filter_map(|listed| match listed {
             Listed::Key(key) => Some(key),
             Listed::Pending(_) => None,
@@ -127,7 +130,8 @@ impl Management {
     }
 
     async fn shown(&self, call: &Call, name: Name) -> Result<Response, Refusal> {
-        let key = self.keyring.key(&call.domain.key_set, &kid(name)?).await?;
+        let kid = kid(name)?;
+        let key = in_time(self.keyring.key(&call.domain.key_set, &kid)).await?;
         Ok(answer(StatusCode::OK, &object(&key)?))
     }
 
@@ -184,7 +188,7 @@ impl Management {
         name: Name,
     ) -> Result<Response, Refusal> {
         let (id, kid) = (&call.domain.key_set, kid(name)?);
-        let key = self.keyring.key(id, &kid).await?;
+        let key = in_time(self.keyring.key(id, &kid)).await?;
         match key.state.name() {
             _ if revoked_at(&key.state).is_some() => return Ok(named(&key)),
             StateName::Previous => {}
@@ -211,12 +215,18 @@ impl Management {
             Ok(_) => Ok(named(&key)),
             Err(error) if error.nothing_changed() => Err(error.into()),
             // To be told so once more does no harm: a revocation can be repeated.
-            Err(error) => match self.keyring.key(id, &kid).await {
+            Err(error) => match in_time(self.keyring.key(id, &kid)).await {
                 Ok(key) if revoked_at(&key.state).is_some() => Ok(named(&key)),
                 _ => Err(error.into()),
             },
         }
     }
+}
+
+/// What `look` finds, if it does in time.
+async fn in_time<T>(look: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = Err(Error::DeadlineExceeded { committed: Some(false) });
+    tokio::time::timeout(READ_MAX, look).await.unwrap_or(late)
 }
 
 /// Refuses while the next key may have come of a request that this one is a repetition of.

@@ -8,6 +8,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+/// Buckets beyond which those that are full are let go.
+const BUCKETS_MAX: usize = 4096;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What is left to a client, for the headers that Auth0's clients read.
@@ -38,7 +40,7 @@ pub(super) struct Spent {
     pub(super) wait: Duration,
 }
 
-/// A bucket for each client. There are as many as the configuration has clients.
+/// A bucket for each client that has asked lately.
 pub(super) struct Buckets {
     pace: Pace,
     all: Mutex<HashMap<ClientId, Bucket>>,
@@ -58,6 +60,9 @@ impl Buckets {
     pub(super) fn take(&self, client: &ClientId, now: Timestamp) -> Result<Allowance, Spent> {
         let (one, burst) = (Duration::from_secs(1) / self.pace.per_second.max(1), self.pace.burst);
         let mut all = locked(&self.all);
+        if all.len() >= BUCKETS_MAX {
+            all.retain(|_, bucket| bucket.full > now);
+        }
         let bucket = all.entry(client.clone()).or_insert(Bucket { full: now });
         // A clock that went backwards makes nobody wait for longer than an empty bucket takes.
         let missing = until(now, bucket.full).min(one * burst);

@@ -2,6 +2,7 @@
 //! TLS against the real binary.
 
 mod clients;
+mod command;
 mod domains;
 mod keys;
 mod proxy;

@@ -111,9 +111,13 @@ async fn carry(
             }
             read = service.read(&mut answered) => {
                 let read = read?;
-                // The service has answered, so what was asked is done; the client never hears.
-                if read == 0 || loses {
+                if read == 0 {
                     return Ok(());
+                }
+                if loses {
+                    // The service has answered, so what was asked is done; the client never hears,
+                    // and its connection is reset.
+                    return client.get_ref().0.set_zero_linger();
                 }
                 client.write_all(&answered[..read]).await?;
             }

@@ -13,8 +13,8 @@ use signkeep::backend::Backend;
 use signkeep::http;
 use signkeep::key::Algorithm;
 use signkeep::management::{
-    Auth0, ClientSettings, CredentialFile, Management, Pace, Parts, Scope, SecretHash, Settings,
-    Tokens,
+    Auth0, ClientSettings, CredentialFile, Management, OutsideIssuer, Pace, Parts, Scope,
+    SecretHash, Settings, Tokens,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -55,6 +55,18 @@ impl Rig {
 
     /// One whose settings differ.
     pub(super) async fn with(change: impl FnOnce(&mut Settings)) -> Self {
+        Self::made(change, None).await
+    }
+
+    /// One for which tokens of `outside` count too.
+    pub(super) async fn trusting(outside: Arc<dyn OutsideIssuer>) -> Self {
+        Self::made(|_| {}, Some(outside)).await
+    }
+
+    async fn made(
+        change: impl FnOnce(&mut Settings),
+        outside: Option<Arc<dyn OutsideIssuer>>,
+    ) -> Self {
         let world = World::new().await;
         let fuse = Fuse::none();
         let life = world.life_with(&fuse).await;
@@ -75,7 +87,7 @@ impl Rig {
                 own_url: String::new(),
             },
             port: 8443,
-            outside: None,
+            outside,
         });
         let management = Arc::new(management.unwrap());
         management.prepare().await;

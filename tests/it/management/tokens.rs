@@ -1,14 +1,20 @@
 //! `/oauth/token`, and what its tokens are good for.
 
 use super::rig::{DOMAIN, Rig, SECRET, credentials, signed};
+use async_trait::async_trait;
 use aws_lc_rs::signature::Ed25519KeyPair;
 use axum::http::Method;
 use base64ct::{Base64, Base64UrlUnpadded, Encoding};
 use serde_json::{Value, json};
 use signkeep::key::{Approval, Emergency};
+use signkeep::management::{Grant, OutsideIssuer, Scope};
+use std::sync::Arc;
 use std::time::Duration;
 
 const BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// What is wrong with an assertion, and how it gets there.
+type Flaw<'a> = (&'a str, &'a dyn Fn(&mut Value));
 
 fn claims(token: &str) -> Value {
     let payload = token.split('.').nth(1).unwrap();
@@ -134,7 +140,7 @@ async fn an_assertion_proves_a_client_once() {
     assert!(again.body["error_description"].as_str().unwrap().contains("jti"), "{again:?}");
 
     let now = rig.seconds();
-    let wrong: [(&str, &dyn Fn(&mut Value)); 12] = [
+    let wrong: [Flaw<'_>; 12] = [
         ("for somebody else", &|claims| claims["aud"] = json!("https://other.example/")),
         ("for our API", &|claims| claims["aud"] = json!("https://keys.example/api/v2/")),
         ("by another", &|claims| claims["iss"] = json!("viewer")),
@@ -238,6 +244,28 @@ async fn a_token_that_the_domains_own_key_has_signed_opens_nothing() {
     let signed = rig.life.sign(input.clone().leak().as_bytes()).await.unwrap();
     let forged = format!("{input}.{}", Base64UrlUnpadded::encode_string(&signed.signature));
     assert_eq!(rig.api(Method::GET, "", &forged).await.status, 401);
+}
+
+/// Whoever says `let me look` may look.
+struct Doorman;
+
+#[async_trait]
+impl OutsideIssuer for Doorman {
+    async fn grant(&self, token: &str, audience: &str) -> Option<Grant> {
+        let known = token == "let-me-look" && audience == "https://keys.example/api/v2/";
+        let scopes = [Scope::ReadSigningKeys].into_iter().collect();
+        known.then(|| Grant { client: "visitor".parse().unwrap(), scopes })
+    }
+}
+
+#[tokio::test]
+async fn tokens_of_an_outside_issuer_count_for_what_it_says() {
+    let rig = Rig::trusting(Arc::new(Doorman)).await;
+    assert_eq!(rig.api(Method::GET, "", "let-me-look").await.status, 200);
+    assert_eq!(rig.api(Method::POST, "/rotate", "let-me-look").await.status, 403);
+    assert_eq!(rig.api(Method::GET, "", "let-me-in").await.status, 401);
+    let token = rig.token("viewer").await;
+    assert_eq!(rig.api(Method::GET, "", &token).await.status, 200);
 }
 
 #[tokio::test]
