@@ -181,3 +181,88 @@ pub(super) enum Invalid {
     #[error("The token's client may not do anything here any more")]
     Client,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::jose::thumbprint;
+    use crate::key::{
+        Algorithm, Hold, Key, MaterialId, Policy, PublicKey, Service, State, StateName,
+    };
+    use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+
+    const TTL: Duration = Duration::from_secs(3600);
+
+    /// A key in each state, and a token by it.
+    fn signed_in(state: State) -> (KeySet, String) {
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let public = PublicKey::ed25519(pair.public_key().as_ref()).unwrap();
+        let (id, kid): (crate::key::KeySetId, _) =
+            ("signkeep-management".parse().unwrap(), thumbprint::kid(&public));
+        let key = Key {
+            kid,
+            material: MaterialId::from_bytes([1; 16]),
+            key_set: id.clone(),
+            algorithm: Algorithm::EdDsa,
+            backend: "token".parse().unwrap(),
+            object: String::new(),
+            certificate: Vec::new(),
+            public,
+            created: Timestamp::UNIX_EPOCH,
+            state,
+        };
+        let set = KeySet {
+            id,
+            algorithm: Algorithm::EdDsa,
+            issuer: "signkeep-management".parse().unwrap(),
+            backend: "token".parse().unwrap(),
+            policy: Policy::default(),
+            service: Service::Enabled,
+            rotation_hold: Hold::Off,
+            undo: None,
+            revision: 1,
+            created: Timestamp::UNIX_EPOCH,
+            keys: vec![Arc::new(key)],
+        };
+        (set, token(&pair, &kid, TYP))
+    }
+
+    fn token(pair: &Ed25519KeyPair, kid: &Kid, typ: &str) -> String {
+        let claims = r#"{"iss":"i","sub":"s","aud":"a","iat":1,"exp":2,"scope":"","gty":"g","azp":"c","jti":"j"}"#;
+        let protected = jws::protected(Algorithm::EdDsa, kid, typ, &[]);
+        let input = jws::signing_input(&protected, claims.as_bytes());
+        jws::compact(&input, pair.sign(input.as_bytes()).as_ref())
+    }
+
+    #[test]
+    fn a_token_counts_for_as_long_as_its_key_is_published() {
+        let now = Timestamp::UNIX_EPOCH;
+        let next = State::published(now, TTL);
+        let current = next.clone().activate(now, TTL).unwrap();
+        let previous = current.clone().rotate_out(now).unwrap();
+        let retired = previous.clone().retire(now, now).unwrap();
+        let revoked = previous.clone().revoke(now, String::new(), now).unwrap();
+        let destroyed = revoked.clone().destroy(now).unwrap();
+        for state in [next, current, previous, retired, revoked, destroyed] {
+            let name = state.name();
+            let (set, token) = signed_in(state);
+            let counts = verified(&token, &set).is_ok();
+            let published = [StateName::Next, StateName::Current, StateName::Previous];
+            assert_eq!(counts, published.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_a_key_has_signed_for_another_purpose_is_no_access_token() {
+        let (set, _) = signed_in(State::published(Timestamp::UNIX_EPOCH, TTL));
+        let pair = Ed25519KeyPair::generate().unwrap();
+        let (kid, public) = (set.keys[0].kid, pair.public_key().as_ref().to_vec());
+        assert!(verified(&token(&pair, &kid, TYP), &set).is_err(), "signed by another");
+        let key = Key { public: PublicKey::ed25519(&public).unwrap(), ..Key::clone(&set.keys[0]) };
+        let set = KeySet { keys: vec![Arc::new(key)], ..set };
+        assert!(verified(&token(&pair, &kid, TYP), &set).is_ok());
+        assert!(verified(&token(&pair, &kid, "JWT"), &set).is_err(), "of another type");
+        let unnamed = token(&pair, &Kid::from_thumbprint([0; 32]), TYP);
+        assert!(verified(&unnamed, &set).is_err(), "by a key that is not there");
+    }
+}
