@@ -83,12 +83,8 @@ impl Certificates {
         );
     }
 
+    /// What was in force stays in force; [`Certificates::report`] tells of it.
     fn refuse(&self, listener: &Secured, error: &str) {
-        tracing::error!(
-            listener = &*listener.name,
-            error,
-            "the new certificates are not good: those in force stay in force",
-        );
         self.refused().insert(listener.name.clone(), error.to_owned());
     }
 
@@ -100,7 +96,7 @@ impl Certificates {
             let ends = listener.tls.set().certificate_ends();
             self.metrics.certificate(&listener.name, ends, refused.is_some());
             let refused = refused.map(|why| {
-                Worry::Soon(format!(
+                Worry::Now(format!(
                     "the new certificates are not good, and those in force stay in force: {why}"
                 ))
             });
@@ -125,8 +121,8 @@ impl Certificates {
 fn tell(worries: &[(Arc<str>, Worry)]) {
     for (listener, worry) in worries {
         match worry {
-            Worry::Soon(what) => tracing::warn!(listener = &**listener, what, "TLS"),
-            Worry::Now(what) => tracing::error!(listener = &**listener, what, "TLS"),
+            Worry::Soon(what) => tracing::warn!(listener = &**listener, "{what}"),
+            Worry::Now(what) => tracing::error!(listener = &**listener, "{what}"),
         }
     }
 }

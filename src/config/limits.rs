@@ -89,8 +89,12 @@ impl Section {
             header_bytes_max: self.header_bytes_max,
             message_bytes_max: self.message_bytes_max,
         };
+        // Whatever a call may take, it may take on a connection that was told to end, too.
+        let longest = self.request_timeout.get().max(self.drain_timeout.get());
+        let usual = transport::Limits::GRPC;
+        let grace = usual.grace.max(longest + Duration::from_secs(30));
         Ok(ForListeners {
-            grpc: all.over(&transport::Limits::GRPC, document, "limits")?,
+            grpc: all.over(&transport::Limits { grace, ..usual }, document, "limits")?,
             http: all.over(&transport::Limits::HTTP, document, "limits")?,
         })
     }

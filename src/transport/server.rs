@@ -50,9 +50,18 @@ pub async fn accept<F, Served>(
     let mut openings = Openings::new(door.limits.openings_max());
     let freed = openings.freed();
     let mut connections = JoinSet::new();
-    let refused = Seldom::default();
+    let (refused, crowded) = (Seldom::default(), Seldom::default());
     loop {
         let full = connections.len() >= door.limits.connections_max;
+        if full && let Some(unsaid) = crowded.say() {
+            let most = door.limits.connections_max;
+            tracing::warn!(
+                listener = %door.name,
+                most,
+                unsaid,
+                "every place is taken: new connections wait until one ends; limits.connections_max gives more"
+            );
+        }
         let wait = openings.wait(Instant::now());
         tokio::select! {
             biased;
@@ -64,10 +73,11 @@ pub async fn accept<F, Served>(
                 Ok((io, peer)) => {
                     let (door, serve) = (door.clone(), serve.clone());
                     let opening = openings.begin(Instant::now());
+                    let origin: Arc<str> = peer.origin().into();
                     connections.spawn(async move {
-                        match opening.unless_in_the_way(door.open(io, peer)).await {
+                        match opening.unless_in_the_way(door.open(io, peer, origin.clone())).await {
                             Ok(connection) => serve(connection).await,
-                            Err(why) => door.tell(&why),
+                            Err(why) => door.tell(&why, &origin),
                         }
                     });
                 }
@@ -91,8 +101,7 @@ struct Door {
 }
 
 impl Door {
-    async fn open(&self, io: Io, peer: Peer) -> Result<Connection, Unopened> {
-        let origin: Arc<str> = peer.origin().into();
+    async fn open(&self, io: Io, peer: Peer, origin: Arc<str>) -> Result<Connection, Unopened> {
         let mut stopping = self.stopping.clone();
         let opening = open(io, peer, self.tls.as_ref(), self.protocol, &self.limits);
         let (stream, peer, set) = tokio::select! {
@@ -116,14 +125,15 @@ impl Door {
 
     /// A peer whose handshake failed may be someone who looks for the reason; one that sent
     /// nothing, or something else, is not.
-    fn tell(&self, why: &Unopened) {
+    fn tell(&self, why: &Unopened, peer: &str) {
+        let listener = &*self.name;
         match why {
             Unopened::Handshake(error) if error.kind() == io::ErrorKind::InvalidData => {
                 if let Some(unsaid) = self.unopened.say() {
-                    tracing::warn!(listener = %self.name, %error, unsaid, "a TLS handshake failed");
+                    tracing::warn!(listener, peer, %error, unsaid, "a TLS handshake failed");
                 }
             }
-            why => tracing::debug!(listener = %self.name, %why, "a connection was not opened"),
+            why => tracing::debug!(listener, peer, %why, "a connection was not opened"),
         }
     }
 }

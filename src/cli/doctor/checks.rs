@@ -40,11 +40,16 @@ enum Running {
     Nothing,
     Serving,
     NotServing,
+    /// It has our database, and no listener without TLS to ask it on.
+    Unasked,
 }
 
 pub(super) async fn run(config: &Config, retry: Retry, findings: &mut Findings) {
     let running = match running(config).await {
         // Whoever answers on our ports is another unless it has our database.
+        Running::Nothing if is_closed(config) && SqliteStore::is_served(&config.store) => {
+            Running::Unasked
+        }
         running if SqliteStore::is_served(&config.store) => running,
         Running::Nothing => Running::Nothing,
         _ => {
@@ -59,6 +64,11 @@ pub(super) async fn run(config: &Config, retry: Retry, findings: &mut Findings) 
     match running {
         Running::Nothing => {}
         Running::Serving => findings.add(Finding::ok("service", "one is running and says SERVING")),
+        Running::Unasked => {
+            let what =
+                "one is running; it takes no calls without TLS, so it was not asked how it is";
+            findings.add(Finding::ok("service", what));
+        }
         Running::NotServing => {
             let what = "one is running and says NOT_SERVING";
             findings.add(Finding::wrong("service", what, where_to_look(config)));
@@ -107,6 +117,11 @@ fn where_to_look(config: &Config) -> String {
         Some(http) => format!("its log, and http://{http}/readyz, say which part is out"),
         None => "its log, and /readyz of its HTTP listener, say which part is out".to_owned(),
     }
+}
+
+/// Whether no gRPC listener can be called without TLS.
+fn is_closed(config: &Config) -> bool {
+    config.listeners.grpc.iter().all(|it| it.tls.is_some() || it.address.tcp().is_none())
 }
 
 async fn running(config: &Config) -> Running {
