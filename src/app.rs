@@ -31,12 +31,14 @@ use crate::config::Config;
 use crate::health::Health;
 use crate::key::BackendName;
 use crate::keyring::{self, Keyring};
+use crate::management::Management;
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stop};
 use crate::store::sqlite::SqliteStore;
 use crate::store::{self, Store};
 use crate::telemetry::Telemetry;
-use crate::{grpc, http};
+use crate::transport::Address;
+use crate::{grpc, http, management};
 use anyhow::{Context, Result, anyhow};
 use audit::{Audit, Noticed, Writing};
 use backends::Opened;
@@ -68,6 +70,7 @@ pub struct App {
     access: Access,
     health: Health,
     metrics: Metrics,
+    management: Option<Arc<Management>>,
 }
 
 impl App {
@@ -105,11 +108,13 @@ impl App {
             backends: backends.clone(),
             clock,
             limits: config.publication_limits(),
+            certificates: config.certificates,
             metrics: metrics.clone(),
             recorder: audit.recorder.clone(),
         })
         .await
         .context("the keys")?;
+        let management = management(&config, &bound, &keyring)?;
         Ok(Self {
             config,
             bound,
@@ -122,6 +127,7 @@ impl App {
             access,
             health: Health::default(),
             metrics,
+            management,
         })
     }
 
@@ -177,6 +183,9 @@ impl App {
         let reloads: Vec<Box<dyn Reload>> =
             vec![Box::new(telemetry), Box::new(self.access.clone()), Box::new(certificates)];
         helpers.spawn(until_soft(stop.clone(), reload::run(file, Arc::new(reloads))));
+        if let Some(management) = self.management.clone() {
+            helpers.spawn(until_soft(stop.clone(), async move { management.prepare().await }));
+        }
         let mut faces = self.serve(&stop);
 
         let seeds = self.config.key_sets.clone();
@@ -217,7 +226,7 @@ impl App {
     /// Starts every face on its listeners.
     fn serve(&self, stop: &Stop) -> JoinSet<Result<()>> {
         let mut faces = JoinSet::new();
-        let Taken { grpc, http, metrics } = self.bound.take();
+        let Taken { grpc, http, metrics, management } = self.bound.take();
         let (limits, usual) = (self.config.limits, grpc::Settings::default());
         let deps = grpc::Deps {
             access: self.access.clone(),
@@ -240,13 +249,7 @@ impl App {
                 keyring: self.keyring.clone(),
                 health: self.health.clone(),
                 default_key_set: self.config.default_key_set.clone(),
-                settings: http::Settings {
-                    max_age: self.config.jwks.max_age,
-                    stale_while_revalidate: self.config.jwks.stale_while_revalidate,
-                    stale_if_error: self.config.jwks.stale_if_error,
-                    public_url: self.config.jwks.public_url.clone(),
-                    own_url: own_url(&listener),
-                },
+                settings: publication(&self.config, own_url(&listener)),
             });
             let soft = stop.clone();
             faces.spawn(async move {
@@ -261,6 +264,16 @@ impl App {
                 http::serve(listener, router, async move { soft.soft().await }).await;
                 Ok(())
             });
+        }
+        if let Some(face) = &self.management {
+            for listener in management {
+                let router = face.clone().router(listener.name());
+                let soft = stop.clone();
+                faces.spawn(async move {
+                    http::serve(listener, router, async move { soft.soft().await }).await;
+                    Ok(())
+                });
+            }
         }
         faces
     }
@@ -296,6 +309,39 @@ impl App {
             tracing::warn!("the store did not close in time");
         }
     }
+}
+
+/// How the JWKS is served on the listener that is reached by `own_url`.
+fn publication(config: &Config, own_url: String) -> http::Settings {
+    http::Settings {
+        max_age: config.jwks.max_age,
+        stale_while_revalidate: config.jwks.stale_while_revalidate,
+        stale_if_error: config.jwks.stale_if_error,
+        public_url: config.jwks.public_url.clone(),
+        own_url,
+    }
+}
+
+/// The API for Auth0's clients, if there is one.
+fn management(
+    config: &Config,
+    bound: &Bound,
+    keyring: &Keyring,
+) -> Result<Option<Arc<Management>>> {
+    let addresses = bound.addresses().management;
+    let Some(settings) = config.management.clone() else {
+        return Ok(None);
+    };
+    let port = addresses.iter().find_map(Address::tcp).map_or(443, |address| address.port());
+    let opened = Management::open(management::Parts {
+        keyring: keyring.clone(),
+        settings,
+        // Each domain has a URL of its own.
+        publication: publication(config, String::new()),
+        port,
+        outside: None,
+    });
+    Ok(Some(Arc::new(opened.context("the Management API")?)))
 }
 
 /// Does `work` until the soft stop.

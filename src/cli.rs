@@ -15,6 +15,7 @@ mod failure;
 mod jwks;
 mod key_sets;
 mod keys;
+mod management;
 mod message;
 mod output;
 mod policy;
@@ -80,6 +81,9 @@ enum Command {
     /// Ask the policy of a configuration file who may do what.
     #[command(subcommand)]
     Policy(policy::Command),
+    /// Set up the API for clients that were written for Auth0.
+    #[command(subcommand)]
+    Management(management::Command),
     /// Print completions for a shell.
     Completions {
         /// Which shell.
@@ -119,6 +123,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(command),
         Command::Config(command) => configuration::run(command),
         Command::Policy(command) => policy::run(command),
+        Command::Management(command) => management::run(&command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "signkeep", &mut io::stdout());
             Ok(())

@@ -17,6 +17,7 @@ mod limits;
 mod list;
 mod listeners;
 mod log;
+mod management;
 mod policy;
 mod span;
 mod store;
@@ -70,6 +71,10 @@ pub struct Config {
     pub policy: Vec<Binding>,
     /// The key set behind the paths that name none.
     pub default_key_set: KeySetId,
+    /// The API for Auth0's clients; none: there is none.
+    pub management: Option<crate::management::Settings>,
+    /// What certificates of new keys say.
+    pub certificates: crate::x509::certificate::Shape,
     /// Key sets to be made at start if they do not exist.
     pub key_sets: BTreeMap<KeySetId, Seed>,
 }
@@ -135,6 +140,8 @@ struct File {
     callers: callers::Section,
     policy: Vec<policy::Section>,
     default_key_set: DefaultKeySet,
+    management: management::Section,
+    auth0: management::Auth0Section,
     key_sets: BTreeMap<KeySetId, key_sets::Section>,
 }
 
@@ -181,10 +188,15 @@ impl File {
         let audit = self.audit.build(document, &backends, directory)?;
         let bind = |(at, section): (usize, policy::Section)| section.build(document, at);
         let policy = self.policy.into_iter().enumerate().map(bind).collect::<Result<_, _>>()?;
+        let listeners = self.listeners.build(document, directory, &for_listeners)?;
+        let management =
+            self.management.build(document, directory, &self.auth0, &backends, &listeners)?;
         Ok(Config {
             store: self.store.build(document, directory)?,
             backends,
-            listeners: self.listeners.build(document, directory, &for_listeners)?,
+            listeners,
+            management,
+            certificates: self.auth0.certificates(),
             jwks,
             lease,
             audit,

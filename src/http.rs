@@ -79,7 +79,51 @@ pub fn router(state: State) -> Router {
         default_key_set,
         publications: Publications::default(),
         settings,
+        form: Form::Signkeep,
     })
+}
+
+/// The documents of one key set under a domain that is its own.
+pub struct Domain {
+    /// Where the key set is.
+    pub keyring: Keyring,
+    /// Which one.
+    pub key_set: KeySetId,
+    /// How it is served; its `public_url` is the domain's.
+    pub settings: Settings,
+    /// What its JWKS looks like.
+    pub form: Form,
+}
+
+/// What a JWKS looks like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// With every member that we have.
+    #[default]
+    Signkeep,
+    /// With Auth0's members and no others.
+    Auth0,
+    /// The same without `alg`, for verifiers that are to take a key for more than one algorithm.
+    Auth0WithoutAlg,
+}
+
+/// The routes of a domain: its documents, and nothing of any other key set.
+pub fn domain_router(domain: Domain) -> Router {
+    let Domain { keyring, key_set, settings, form } = domain;
+    let router = DOCUMENTS
+        .iter()
+        .fold(Router::new(), |router, (path, pick)| router.route(path, default_key_set(*pick)));
+    finished(
+        router,
+        Shim {
+            source: Box::new(move |id: &KeySetId| keyring.key_set(id).ok()),
+            health: Health::default(),
+            default_key_set: key_set,
+            publications: Publications::default(),
+            settings,
+            form,
+        },
+    )
 }
 
 /// Finds a key set in the keyring's snapshot.
@@ -91,6 +135,7 @@ struct Shim {
     default_key_set: KeySetId,
     publications: Publications,
     settings: Settings,
+    form: Form,
 }
 
 type Handle = extract::State<Arc<Shim>>;
@@ -105,6 +150,10 @@ fn routes(shim: Shim) -> Router {
             .route(path, default_key_set(*pick))
             .route(&format!("/{{key_set}}{path}"), named_key_set(*pick));
     }
+    finished(router, shim)
+}
+
+fn finished(router: Router<Arc<Shim>>, shim: Shim) -> Router {
     router
         .fallback(async || Refusal::NotFound.into_response())
         .method_not_allowed_fallback(async || Refusal::Method.into_response())
@@ -170,7 +219,7 @@ impl Shim {
         };
         self.publications
             .current(key_set, |key_set| {
-                Publication::render(key_set, &self.settings, &self.default_key_set)
+                Publication::render(key_set, &self.settings, &self.default_key_set, self.form)
             })
             .map_err(|error| {
                 tracing::error!(key_set = %id, %error, "the key set cannot be rendered");

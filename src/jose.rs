@@ -5,6 +5,7 @@
 //! exact bytes matter to verifiers (the order of members, base64url without padding, r‖s in full
 //! length) and because general JOSE libraries know neither every algorithm nor the `x5` members.
 
+pub mod foreign;
 pub mod jwk;
 pub mod jws;
 mod members;

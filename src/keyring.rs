@@ -47,6 +47,7 @@ use crate::clock::Clock;
 use crate::key::{BackendName, KeySet, KeySetId, PublicationLimits, Reservation, Service};
 use crate::metrics::Metrics;
 use crate::store::{RequestKey, Store};
+use crate::x509::certificate;
 use arc_swap::ArcSwap;
 use doubt::Doubt;
 use generate::deadline_in;
@@ -78,6 +79,8 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// What the JWKS is served with.
     pub limits: PublicationLimits,
+    /// What certificates of new keys say.
+    pub certificates: certificate::Shape,
     /// Where things are counted.
     pub metrics: Metrics,
     /// What signatures are recorded by; changes are recorded by the store, in their commit.

@@ -13,6 +13,7 @@ pub mod http;
 pub mod jose;
 pub mod key;
 pub mod keyring;
+pub mod management;
 pub mod metrics;
 pub mod shutdown;
 pub mod store;

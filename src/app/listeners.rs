@@ -16,6 +16,7 @@ pub(super) struct Taken {
     pub(super) grpc: Vec<Listener>,
     pub(super) http: Vec<Listener>,
     pub(super) metrics: Vec<Listener>,
+    pub(super) management: Vec<Listener>,
 }
 
 /// The listeners until the faces take them over, and their addresses for good.
@@ -45,6 +46,9 @@ pub struct Addresses {
     pub http: Vec<Address>,
     /// Metrics.
     pub metrics: Vec<Address>,
+    /// The API for Auth0's clients.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub management: Vec<Address>,
 }
 
 impl Bound {
@@ -63,6 +67,7 @@ impl Bound {
             let (list, known) = match face {
                 "grpc" => (&mut taken.grpc, &mut addresses.grpc),
                 "http" => (&mut taken.http, &mut addresses.http),
+                "management" => (&mut taken.management, &mut addresses.management),
                 _ => (&mut taken.metrics, &mut addresses.metrics),
             };
             list.push(listener);
@@ -132,7 +137,9 @@ mod tests {
 
     async fn bind(grpc: impl Into<Address>) -> Result<Bound> {
         let grpc = vec![config::Listener::plain(grpc, Limits::GRPC)];
-        let listeners = config::Listeners { grpc, http: Vec::new(), metrics: Vec::new() };
+        let none = Vec::new;
+        let listeners =
+            config::Listeners { grpc, http: none(), metrics: none(), management: none() };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         Bound::bind(&listeners, &clock).await
     }

@@ -10,6 +10,7 @@ mod finding;
 #[cfg(feature = "aws-kms")]
 mod kms;
 mod listeners;
+mod management;
 mod tls;
 
 use super::anew::start_anew_beside;

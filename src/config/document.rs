@@ -27,7 +27,7 @@ const NOT_SETTINGS: [&str; 8] = [
     "SIGNKEEP_TOKEN_FILE",
 ];
 /// Settings that are numbers, or true or false; a variable's value is text for every other.
-const NUMBERS: [&str; 15] = [
+const NUMBERS: [&str; 21] = [
     "workers",
     "queue",
     "rsa_bits",
@@ -43,6 +43,12 @@ const NUMBERS: [&str; 15] = [
     "streams_per_connection_max",
     "header_bytes_max",
     "message_bytes_max",
+    "calls_per_second",
+    "calls_at_once",
+    "rotations_per_day",
+    "guard_revoke",
+    "remove_alg_from_jwks",
+    "certificates",
 ];
 /// Tables whose keys are names; names have dashes where variables have underscores.
 const NAMED: [&str; 2] = ["backends", "key_sets"];

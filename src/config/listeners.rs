@@ -28,6 +28,8 @@ pub struct Listeners {
     pub http: Vec<Listener>,
     /// Metrics.
     pub metrics: Vec<Listener>,
+    /// The API for Auth0's clients.
+    pub management: Vec<Listener>,
 }
 
 /// One listener.
@@ -44,9 +46,14 @@ pub struct Listener {
 }
 
 impl Listeners {
-    /// Every listener with its face: `grpc`, `http` or `metrics`.
+    /// Every listener with its face: `grpc`, `http`, `metrics` or `management`.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, &Listener)> {
-        let faces = [("grpc", &self.grpc), ("http", &self.http), ("metrics", &self.metrics)];
+        let faces = [
+            ("grpc", &self.grpc),
+            ("http", &self.http),
+            ("metrics", &self.metrics),
+            ("management", &self.management),
+        ];
         faces.into_iter().flat_map(|(face, list)| list.iter().map(move |one| (face, one)))
     }
 }
@@ -67,6 +74,8 @@ pub(super) struct Section {
     http: Vec<Entry>,
     #[serde(deserialize_with = "one_or_more")]
     metrics: Vec<Entry>,
+    #[serde(deserialize_with = "one_or_more")]
+    management: Vec<Entry>,
 }
 
 #[derive(Debug, Deserialize, PartialEq, Eq)]
@@ -85,7 +94,7 @@ impl Default for Section {
             let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port).to_string();
             vec![Entry { address, mode: None, tls: None, limits: Overrides::default() }]
         };
-        Self { grpc: local(50051), http: local(8080), metrics: local(9464) }
+        Self { grpc: local(50051), http: local(8080), metrics: local(9464), management: Vec::new() }
     }
 }
 
@@ -104,10 +113,13 @@ impl Section {
                 })
                 .collect::<Result<Vec<_>, _>>()
         };
+        // A rotation that is under way waits for the HSM.
+        let management = Limits { grace: limits.grpc.grace, ..limits.http };
         Ok(Listeners {
             grpc: face("grpc", self.grpc, &limits.grpc)?,
             http: face("http", self.http, &limits.http)?,
             metrics: face("metrics", self.metrics, &limits.http)?,
+            management: face("management", self.management, &management)?,
         })
     }
 }

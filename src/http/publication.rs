@@ -3,10 +3,10 @@
 //! What is kept is compared with the snapshot on every request, by value if need be, and never by
 //! time or by notice: there is no moment at which an old rendering could still be served.
 
-use super::Settings;
 use super::answer::Refusal;
 use super::certificates::Certificates;
 use super::document::{Document, Error};
+use super::{Form, Settings};
 use super::{discovery, jwks};
 use crate::key::{KeySet, KeySetId};
 use axum::http::HeaderValue;
@@ -32,9 +32,10 @@ impl Publication {
         key_set: &KeySet,
         settings: &Settings,
         default_key_set: &KeySetId,
+        form: Form,
     ) -> Result<Self, Error> {
         Ok(Self {
-            jwks: jwks::document(key_set)?,
+            jwks: jwks::document(key_set, form)?,
             discovery: discovery::document(key_set, settings, default_key_set)?,
             certificates: certificates(key_set),
             cache_control: cache_control(&key_set.id, settings)?,

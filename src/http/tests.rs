@@ -93,6 +93,7 @@ impl World {
             default_key_set: "default".parse().unwrap(),
             publications: Publications::default(),
             settings,
+            form: Form::Signkeep,
         });
         Self { key_sets, health, router }
     }

@@ -14,7 +14,8 @@ use sha2::Sha256;
 /// A public signing key as a JWK; serialises to its JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Jwk {
-    alg: Algorithm,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alg: Option<Algorithm>,
     kty: &'static str,
     #[serde(rename = "use")]
     key_use: &'static str,
@@ -30,8 +31,8 @@ pub struct Jwk {
     e: Option<String>,
     kid: Kid,
     x5t: String,
-    #[serde(rename = "x5t#S256")]
-    x5t_s256: String,
+    #[serde(rename = "x5t#S256", skip_serializing_if = "Option::is_none")]
+    x5t_s256: Option<String>,
     x5c: [String; 1],
 }
 
@@ -45,7 +46,7 @@ impl Jwk {
     /// The JWK of `key`, with its certificate in `x5t`, `x5t#S256` and `x5c`.
     pub fn new(key: &Key) -> Self {
         let bare = Self {
-            alg: key.algorithm,
+            alg: Some(key.algorithm),
             kty: "",
             key_use: "sig",
             crv: None,
@@ -55,7 +56,7 @@ impl Jwk {
             e: None,
             kid: key.kid,
             x5t: x5t(&key.certificate),
-            x5t_s256: x5t_s256(&key.certificate),
+            x5t_s256: Some(x5t_s256(&key.certificate)),
             x5c: [x5c(&key.certificate)],
         };
         match &key.public {
@@ -74,6 +75,18 @@ impl Jwk {
             }
         }
     }
+
+    /// The same without `alg`: for keys that verifiers are to take for more than one algorithm.
+    #[must_use]
+    pub fn without_alg(self) -> Self {
+        Self { alg: None, ..self }
+    }
+
+    /// The same without `x5t#S256`, which Auth0's have not.
+    #[must_use]
+    pub fn without_x5t_s256(self) -> Self {
+        Self { x5t_s256: None, ..self }
+    }
 }
 
 impl JwkSet {
@@ -88,6 +101,12 @@ impl JwkSet {
             .map(|key| Jwk::new(key))
             .collect();
         Self { keys }
+    }
+
+    /// The same with each key as `change` makes it.
+    #[must_use]
+    pub fn each(self, change: impl Fn(Jwk) -> Jwk) -> Self {
+        Self { keys: self.keys.into_iter().map(change).collect() }
     }
 
     /// The keys, in the order in which they are published.

@@ -153,6 +153,18 @@ impl Error {
                 | Self::Fault(_)
         )
     }
+
+    /// Whether it is certain that nothing was changed: who cannot be sure must look before asking
+    /// again.
+    pub fn nothing_changed(&self) -> bool {
+        match self {
+            Self::DeadlineExceeded { committed } => *committed == Some(false),
+            Self::Store(error) => error.outcome == store::Outcome::Nothing,
+            // It may have come of a panic, at whatever point.
+            Self::Fault(_) => false,
+            _ => true,
+        }
+    }
 }
 
 const fn refused(refusal: &Refusal) -> &'static str {

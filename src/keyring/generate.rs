@@ -161,7 +161,9 @@ impl Keyring {
     ) -> Result<Vec<u8>, Error> {
         let fault =
             |error: crate::x509::certificate::Error| Error::Fault(format!("certificate: {error}"));
-        let draft = Draft::new(&key.public, key.algorithm, issuer.host(), random()?, self.now())
+        let (shape, now) = (self.0.parts.certificates, self.now());
+        let serial = random()?;
+        let draft = Draft::of_shape(shape, &key.public, key.algorithm, issuer.host(), serial, now)
             .map_err(fault)?;
         let input = Input::Message(draft.to_be_signed().to_vec().into());
         let deadline = deadline_in(CERTIFY_MAX);

@@ -1,7 +1,8 @@
 //! A self-signed X.509 certificate (RFC 5280) around a signature that a backend makes.
 //!
 //! The certificate says who the issuer is and nothing more: it is no CA, since whoever may sign raw
-//! bytes with the key could otherwise issue certificates under it. The structure is written out
+//! bytes with the key could otherwise issue certificates under it. Only who needs the very shape of
+//! Auth0's certificates gets them as CA ([`Shape::Auth0`]). The structure is written out
 //! here field by field; the builders in libraries want to hold the private key, or a stand-in for
 //! one.
 
@@ -32,6 +33,28 @@ use x509_cert::time::{Time, Validity};
 /// certificate must only never be what ends it.
 pub const VALIDITY: Duration = Duration::from_secs(3652 * 24 * 60 * 60);
 
+/// How long one of Auth0's shape is valid.
+const AUTH0_VALIDITY: Duration = Duration::from_secs(5000 * 24 * 60 * 60);
+
+/// What a certificate says its key may do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Shape {
+    /// No CA; signs, and no certificates. Valid for [`VALIDITY`].
+    #[default]
+    EndEntity,
+    /// As Auth0's: a CA that may sign certificates, valid for 5000 days.
+    Auth0,
+}
+
+impl Shape {
+    const fn validity(self) -> Duration {
+        match self {
+            Self::EndEntity => VALIDITY,
+            Self::Auth0 => AUTH0_VALIDITY,
+        }
+    }
+}
+
 /// `ub-common-name` (RFC 5280 appendix A.1), in characters.
 const COMMON_NAME_MAX: usize = 64;
 
@@ -58,6 +81,18 @@ impl Draft {
         serial: [u8; 16],
         not_before: Timestamp,
     ) -> Result<Self, Error> {
+        Self::of_shape(Shape::EndEntity, public, algorithm, common_name, serial, not_before)
+    }
+
+    /// The same of another shape.
+    pub fn of_shape(
+        shape: Shape,
+        public: &PublicKey,
+        algorithm: Algorithm,
+        common_name: &str,
+        serial: [u8; 16],
+        not_before: Timestamp,
+    ) -> Result<Self, Error> {
         if !public.fits(algorithm) {
             return Err(Error::Algorithm { algorithm });
         }
@@ -71,9 +106,9 @@ impl Draft {
             serial_number: serial_number(serial)?,
             signature: identifier(algorithm)?,
             issuer: name.clone(),
-            validity: Validity::new(time(not_before)?, time(later(not_before, VALIDITY))?),
+            validity: Validity::new(time(not_before)?, time(later(not_before, shape.validity()))?),
             subject: name,
-            extensions: extensions(&subject_public_key_info, common_name)?,
+            extensions: extensions(shape, &subject_public_key_info, common_name)?,
             subject_public_key_info,
         };
         Ok(Self { public: public.clone(), algorithm, to_be_signed: certificate.to_der()? })
@@ -212,16 +247,20 @@ fn time(at: Timestamp) -> Result<Time, Error> {
 }
 
 fn extensions(
+    shape: Shape,
     public: &SubjectPublicKeyInfoOwned,
     common_name: &str,
 ) -> Result<Extensions, der::Error> {
-    let not_a_ca = BasicConstraints { ca: false, path_len_constraint: None };
-    let usage = KeyUsage(FlagSet::from(KeyUsages::DigitalSignature));
+    let constraints = BasicConstraints { ca: shape == Shape::Auth0, path_len_constraint: None };
+    let usage = KeyUsage(match shape {
+        Shape::EndEntity => FlagSet::from(KeyUsages::DigitalSignature),
+        Shape::Auth0 => KeyUsages::DigitalSignature | KeyUsages::KeyCertSign,
+    });
     // Method 1 of RFC 5280 section 4.2.1.2: SHA-1 of the bit string without tag, length and count
     // of unused bits. It is a name here, not a protection.
     let key_id = OctetString::new(Sha1::digest(public.subject_public_key.raw_bytes()).as_slice())?;
     let mut extensions = vec![
-        extension(rfc5280::ID_CE_BASIC_CONSTRAINTS, Weight::Critical, &not_a_ca)?,
+        extension(rfc5280::ID_CE_BASIC_CONSTRAINTS, Weight::Critical, &constraints)?,
         extension(rfc5280::ID_CE_KEY_USAGE, Weight::Critical, &usage)?,
         extension(rfc5280::ID_CE_SUBJECT_KEY_IDENTIFIER, Weight::Plain, &key_id)?,
     ];

@@ -17,6 +17,7 @@ mod hazards;
 mod keyring;
 #[cfg(feature = "aws-kms")]
 mod kms;
+mod management;
 mod properties;
 mod recorder;
 mod stories;

@@ -65,6 +65,7 @@ mod tests {
             grpc: vec!["127.0.0.1:1234".parse().unwrap()],
             http: vec!["127.0.0.1:5678".parse().unwrap()],
             metrics: Vec::new(),
+            management: Vec::new(),
         };
         let text = text(&addresses, Path::new("dev"), None);
         assert!(text.contains("127.0.0.1:1234 signkeep.v1.KeyService/Rotate"));

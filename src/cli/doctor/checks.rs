@@ -75,6 +75,7 @@ pub(super) async fn run(config: &Config, retry: Retry, findings: &mut Findings) 
         }
     }
     public_url(config, findings);
+    super::management::run(config, findings);
     let store = store(config, running, findings).await;
     for (name, settings) in &config.backends {
         match settings {

@@ -103,6 +103,7 @@ impl<V: Backend> World<V> {
                 stale_while_revalidate: Duration::from_secs(15),
                 lease: Duration::from_secs(60),
             },
+            certificates: Default::default(),
             metrics: self.metrics.clone(),
             recorder: self.recorder.clone(),
         }

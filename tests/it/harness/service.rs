@@ -56,6 +56,7 @@ pub(crate) enum Tokens {
 struct Addresses {
     grpc: String,
     http: String,
+    management: Option<String>,
 }
 
 impl Service {
@@ -91,7 +92,6 @@ impl Service {
     }
 
     /// Has the configuration say `more`.
-    #[cfg(feature = "aws-kms")]
     pub(crate) fn with_more(self, more: &str) -> Self {
         let file = self.path("signkeep.toml");
         let said = fs::read_to_string(&file).unwrap();
@@ -230,6 +230,11 @@ impl Service {
     /// Where the public HTTP face listens: `127.0.0.1:port`.
     pub(crate) fn http_address(&self) -> &str {
         &self.addresses.http
+    }
+
+    /// Where Auth0's Management API listens: `127.0.0.1:port`.
+    pub(crate) fn management_address(&self) -> &str {
+        self.addresses.management.as_deref().expect("no listener for it is configured")
     }
 
     /// GETs a path of the public HTTP face.
@@ -485,5 +490,6 @@ fn memory_dir() -> TempDir {
 fn addresses(file: &str) -> Option<Addresses> {
     let parsed: Value = serde_json::from_str(file).unwrap();
     let first = |listener: &str| Some(parsed[listener][0].as_str()?.to_owned());
-    Some(Addresses { grpc: first("grpc")?, http: first("http")? })
+    let management = first("management");
+    Some(Addresses { grpc: first("grpc")?, http: first("http")?, management })
 }

@@ -1,11 +1,11 @@
 //! Verifiers that were written by others and know nothing of Signkeep: PyJWT, `jose` and the
 //! `openssl` command.
 
-use super::tools::{Output, python, repository, run, tool};
+use super::tools::{Output, python, repository, run, run_command, tool};
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde_json::{Value, json};
 use std::fs;
-use std::path::Path;
+use std::process::Command;
 
 /// A token, and what a verifier ought to make of it.
 #[derive(Clone, Debug)]
@@ -39,16 +39,28 @@ pub(crate) fn split(jwt: &str) -> (&str, Vec<u8>) {
 
 /// PyJWT's verdict on every case, in one process; panics where it is not the expected one.
 pub(crate) async fn pyjwt(cases: &[Case]) {
-    let script = repository("tests/clients/python/verify.py");
-    judge("PyJWT", &python(), &script, cases).await;
+    judge("PyJWT", pyjwt_command(), cases).await;
 }
 
 /// jose's verdict on every case, in one process; panics where it is not the expected one.
 pub(crate) async fn jose(cases: &[Case]) {
     let library = repository("tests/clients/node/node_modules/jose");
     assert!(library.exists(), "jose is missing; ./tests/run installs it");
-    let script = repository("tests/clients/node/verify.mjs");
-    judge("jose", &tool("node"), &script, cases).await;
+    judge("jose", jose_command(), cases).await;
+}
+
+/// What asks PyJWT.
+pub(crate) fn pyjwt_command() -> Command {
+    let mut command = Command::new(python());
+    command.arg(repository("tests/clients/python/verify.py"));
+    command
+}
+
+/// What asks jose.
+pub(crate) fn jose_command() -> Command {
+    let mut command = Command::new(tool("node"));
+    command.arg(repository("tests/clients/node/verify.mjs"));
+    command
 }
 
 /// The verdict of the `openssl` command on every case, by the key in `certificate` (PEM), which
@@ -100,7 +112,9 @@ async fn run_openssl(args: &[&str]) -> Output {
     run(tool("openssl"), args).await
 }
 
-async fn judge(verifier: &str, program: &Path, script: &Path, cases: &[Case]) {
+/// The verdict on every case of a verifier that `command` asks, in one process; panics where it is
+/// not the expected one.
+pub(crate) async fn judge(verifier: &str, mut command: Command, cases: &[Case]) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("cases.json");
     let listed: Vec<Value> = cases
@@ -116,7 +130,8 @@ async fn judge(verifier: &str, program: &Path, script: &Path, cases: &[Case]) {
         })
         .collect();
     fs::write(&file, Value::from(listed).to_string()).unwrap();
-    let output = run(program, [script, &file]).await;
+    command.arg(&file);
+    let output = run_command(command).await;
     assert!(output.success, "{verifier} failed: {}", output.stderr);
     let verdicts: Vec<Value> = serde_json::from_str(&output.stdout).unwrap();
     assert_eq!(verdicts.len(), cases.len(), "{verifier} left cases out");

@@ -29,9 +29,9 @@ const ARROWS: [(&str, &[&str]); 23] = [
     ("access", &["clock", "jose", "key", "transport"]),
     ("grpc", &GRPC),
     ("http", &FACE),
-    ("management", &FACE),
+    ("management", &WITH_HTTP),
     ("console", &FACE),
-    ("config", &["access", "key", "transport"]),
+    ("config", &["access", "key", "management", "transport", "x509"]),
     ("app", &ALL_BUT_CLI),
     ("cli", &WITH_APP),
     ("lib", &WITH_APP),
@@ -54,7 +54,24 @@ const FACE: [&str; 12] = [
     "x509",
 ];
 
-/// The same, and the store's errors, which `grpc/status.rs` sorts for the caller.
+/// The same, and the documents that the public face renders, for those of another under it.
+const WITH_HTTP: [&str; 13] = [
+    "access",
+    "audit",
+    "backend",
+    "clock",
+    "health",
+    "http",
+    "jose",
+    "key",
+    "keyring",
+    "metrics",
+    "shutdown",
+    "transport",
+    "x509",
+];
+
+/// The same as a face, and the store's errors, which `grpc/status.rs` sorts for the caller.
 const GRPC: [&str; 13] = [
     "access",
     "audit",
@@ -118,7 +135,7 @@ const WITH_APP: [&str; 21] = [
 ];
 
 /// Libraries, by the start of their names, and the only places that may name them.
-const LIBRARIES: [(&str, &[&str]); 12] = [
+const LIBRARIES: [(&str, &[&str]); 14] = [
     ("cryptoki", &["src/backend/pkcs11"]),
     ("aws_sdk", &["src/backend/aws_kms"]),
     ("aws_config", &["src/backend/aws_kms"]),
@@ -126,6 +143,8 @@ const LIBRARIES: [(&str, &[&str]); 12] = [
     ("aws_smithy", &["src/backend/aws_kms"]),
     ("rustls", &["src/transport", "src/access", "src/cli/client", "src/main"]),
     ("tokio_rustls", &["src/transport"]),
+    ("argon2", &["src/backend/pkcs11", "src/management"]),
+    ("form_urlencoded", &["src/management"]),
     ("sqlx", &["src/store"]),
     ("tonic", &["src/grpc", "src/app", "src/cli"]),
     ("prost", &["src/grpc", "src/app", "src/cli"]),

@@ -12,7 +12,7 @@ use aws_lc_rs::signature::{
 use jiff::Timestamp;
 use signkeep::jose::{jwk, spki};
 use signkeep::key::{Algorithm, PublicKey};
-use signkeep::x509::certificate::{Draft, Error};
+use signkeep::x509::certificate::{Draft, Error, Shape};
 use signkeep::x509::{bundle, fingerprint, pem};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -178,6 +178,29 @@ fn a_certificate_says_what_it_should_and_no_more() {
                 assert!(said.contains(&wanted), "{algorithm}: {wanted:?} in\n{said}");
             }
         }
+    }
+}
+
+#[test]
+fn a_certificate_of_auth0s_shape_is_a_cas_for_5000_days() {
+    let folder = tempfile::tempdir().unwrap();
+    let algorithm = Algorithm::Rs256;
+    let pair = Pair::generate(algorithm);
+    let at = "2026-01-02T03:04:05Z".parse().unwrap();
+    let (public, name) = (pair.public(), "tenant.example");
+    let draft = Draft::of_shape(Shape::Auth0, &public, algorithm, name, SERIAL, at).unwrap();
+    let signature = pair.sign(draft.to_be_signed());
+    let path = write(folder.path(), "certificate.pem", pem(&draft.finish(&signature).unwrap()));
+    let said = text(&["x509", "-noout", "-text", "-in", path.to_str().unwrap()]);
+    for wanted in [
+        "Signature Algorithm: sha256WithRSAEncryption",
+        "Subject: CN = tenant.example",
+        "Not After : Sep 11 03:04:05 2039 GMT",
+        "X509v3 Basic Constraints: critical\n                CA:TRUE\n",
+        "X509v3 Key Usage: critical\n                Digital Signature, Certificate Sign\n",
+        "X509v3 Subject Key Identifier: \n",
+    ] {
+        assert!(said.contains(wanted), "{wanted:?} in\n{said}");
     }
 }
 
