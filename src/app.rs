@@ -12,6 +12,7 @@ mod prober;
 mod process;
 mod reload;
 mod seeder;
+mod store;
 
 #[cfg(feature = "aws-kms")]
 pub use backends::aws_kms_settings;
@@ -19,6 +20,7 @@ pub use backends::pkcs11_settings;
 pub use file::write_whole;
 pub use listeners::{Addresses, Bound};
 pub use pin_memory::StorePinMemory;
+pub use store::{is_served, open_store};
 
 use crate::access::Access;
 use crate::backend::Backend;
@@ -30,7 +32,6 @@ use crate::keyring::{self, Keyring};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stop};
 use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
 use crate::telemetry::Telemetry;
 use crate::{grpc, http};
 use anyhow::{Context, Result, anyhow};
@@ -64,11 +65,9 @@ impl App {
     pub async fn build(config: Config) -> Result<Self> {
         process::keep_memory_private()?;
         let bound = Bound::bind(&config.listeners).await?;
-        let store: Arc<dyn Store> = Arc::new(
-            SqliteStore::open(&config.store)
-                .await
-                .with_context(|| format!("the store {}", config.store.display()))?,
-        );
+        let store = open_store(&config.store)
+            .await
+            .with_context(|| format!("the store {}", config.store))?;
         let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
         let mut opened = BTreeMap::new();
         for (name, settings) in &config.backends {

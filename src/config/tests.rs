@@ -73,7 +73,7 @@ fn the_manual_with_its_examples_is_a_configuration() {
 #[test]
 fn a_small_file_has_every_default() {
     let config = parse(SMALL).unwrap();
-    assert_eq!(config.store, Path::new("/etc/signkeep/signkeep.db"));
+    assert_eq!(config.store, Store::Sqlite("/etc/signkeep/signkeep.db".into()));
     assert_eq!(config.lease, Duration::from_secs(60));
     assert_eq!(config.default_key_set.as_str(), "default");
     assert_eq!(config.listeners.grpc, ["127.0.0.1:50051".parse().unwrap()]);
@@ -138,7 +138,7 @@ fn the_environment_comes_before_the_file() {
         ],
     )
     .unwrap();
-    assert_eq!(config.store, Path::new("/var/lib/keys.db"));
+    assert_eq!(config.store, Store::Sqlite("/var/lib/keys.db".into()));
     assert_eq!(config.lease, Duration::from_secs(30));
     let token = token(&config);
     assert_eq!(token.workers, 5);

@@ -58,6 +58,7 @@ impl Keyring {
             let signer = line.ready(expected)?;
             let (input, prepared) = prepare(&line, signer)?;
             let signature = signer.sign(input, deadline).await?;
+            self.holds_its_store()?;
             if self.still_signs(id, signer.kid) {
                 let (kid, algorithm) = (signer.kid, signer.algorithm);
                 return Ok((Signed { signature, kid, algorithm }, prepared));
@@ -70,7 +71,8 @@ impl Keyring {
     /// Whether `kid` is still the key that signs for this key set: whoever keeps a signature waiting
     /// before it is handed to the transport asks again at that instant.
     pub fn still_signs(&self, id: &KeySetId, kid: Kid) -> bool {
-        self.line(id).is_ok_and(|line| line.ready(Some(kid)).is_ok())
+        self.holds_its_store().is_ok()
+            && self.line(id).is_ok_and(|line| line.ready(Some(kid)).is_ok())
     }
 }
 

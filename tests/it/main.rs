@@ -15,6 +15,7 @@ mod hazards;
 mod keyring;
 #[cfg(feature = "aws-kms")]
 mod kms;
+mod postgres;
 mod properties;
 mod stories;
 mod tidy;

@@ -20,7 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 /// How long what is in memory may be acted on after the lock was last known to be held.
 const HOLD: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ impl Claim {
     pub(super) async fn take(way: Arc<Way>) -> Result<Self, Fault> {
         let mut db = way.connect().await?;
         let asked = since_boot();
-        if !lock(&mut db).await? {
+        if !lock_soon(&mut db).await? {
             let holder = holder(&mut db).await.unwrap_or_default();
             return Err(Fault::new(
                 Kind::Unavailable,
@@ -95,11 +95,12 @@ impl Claim {
 
     /// Whether a process has the lock.
     pub(super) async fn is_taken(way: &Way) -> Result<bool, Fault> {
-        // Closing the connection gives the lock back.
         let mut db = way.connect().await?;
-        let taken = !lock(&mut db).await?;
-        drop(timeout(PATIENCE, db.close()).await);
-        Ok(taken)
+        let is_free = lock(&mut db).await?;
+        if is_free {
+            unlock(&mut db).await?;
+        }
+        Ok(!is_free)
     }
 
     /// What every transaction that writes must find.
@@ -202,6 +203,7 @@ impl Keeper {
                     .bind(self.epoch)
                     .execute(&mut db)
                     .await?;
+                unlock(&mut db).await?;
                 db.close().await
             };
             if let Ok(Err(error)) = timeout(PATIENCE, releasing).await {
@@ -266,7 +268,25 @@ async fn still_held(mut db: Connection) -> Result<Connection, Lost> {
     .bind(i64::from(CLASS))
     .fetch_one(&mut db)
     .await?;
-    if held { Ok(db) } else { Err(Lost::For("the session has changed; is there a pooler between? connect to the server itself".to_owned())) }
+    if held {
+        return Ok(db);
+    }
+    let why = "the session has changed; if a pooler stands between, connect to the server itself";
+    Err(Lost::For(why.to_owned()))
+}
+
+/// The same, when whoever had it may just have ended: a server needs a moment to notice.
+async fn lock_soon(db: &mut Connection) -> Result<bool, sqlx::Error> {
+    let patience = Instant::now() + PATIENCE;
+    loop {
+        if lock(db).await? {
+            return Ok(true);
+        }
+        if Instant::now() > patience {
+            return Ok(false);
+        }
+        sleep(PATIENCE / 20).await;
+    }
 }
 
 /// Whether the lock could be had.
@@ -275,6 +295,15 @@ async fn lock(db: &mut Connection) -> Result<bool, sqlx::Error> {
         .bind(CLASS)
         .fetch_one(db)
         .await
+}
+
+/// Gives the lock back, at once: the end of a connection takes a server a moment to notice.
+async fn unlock(db: &mut Connection) -> Result<(), sqlx::Error> {
+    sqlx::query("SELECT pg_advisory_unlock($1, hashtext(COALESCE(current_schema(), '')))")
+        .bind(CLASS)
+        .execute(db)
+        .await?;
+    Ok(())
 }
 
 /// Who has the lock, as far as the role may know.
