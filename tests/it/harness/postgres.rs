@@ -19,6 +19,9 @@ use tokio::sync::OnceCell;
 /// The role that owns every database.
 pub(crate) const ROLE: &str = "signkeep";
 
+/// The role that has to show a password; a test that needs it makes it.
+pub(crate) const GUARDED: &str = "guarded";
+
 /// The user and group of nobody, on every system.
 const NOBODY: u32 = 65534;
 /// Part of the name of the socket; nothing listens on such a port.
@@ -27,6 +30,13 @@ const READY: Duration = Duration::from_secs(60);
 
 static SHARED: OnceCell<Arc<Server>> = OnceCell::const_new();
 static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// The sessions of stores in this database.
+const STORES: &str = "pg_stat_activity WHERE datname = current_database() \
+    AND application_name LIKE 'signkeep%'";
+/// What is known of the locks that hold this database.
+const LOCKS: &str = "FROM pg_locks WHERE locktype = 'advisory' AND classid = 1397311307 \
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
 
 /// Ends the server when the tests' process has ended, however it has, and removes what it wrote.
 const GUARD: &str = r#"
@@ -82,6 +92,10 @@ impl Server {
             .output()
             .unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        let access = server.data().join("pg_hba.conf");
+        let rest = fs::read_to_string(&access).unwrap();
+        let guarded = format!("local all {GUARDED} scram-sha-256\nlocal all all trust\n");
+        fs::write(&access, guarded + &rest).unwrap();
         server
     }
 
@@ -215,6 +229,44 @@ impl Database {
     /// A connection of the test's own.
     pub(crate) async fn connection(&self) -> PgConnection {
         self.server.options(&self.name).connect().await.unwrap()
+    }
+
+    /// Cuts every connection of stores, as a network does that fails for a moment.
+    pub(crate) async fn cut_connections(&self) {
+        self.raw(&format!("SELECT pg_terminate_backend(pid) FROM {STORES}")).await.unwrap();
+    }
+
+    /// Cuts the connection that holds the database.
+    pub(crate) async fn cut_holder(&self) {
+        let held = "pid IN (SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND granted)";
+        let sql = format!("SELECT pg_terminate_backend(pid) FROM {STORES} AND {held}");
+        self.raw(&sql).await.unwrap();
+    }
+
+    /// How many connections stores have.
+    pub(crate) async fn connections(&self) -> i64 {
+        self.number(format!("SELECT COUNT(*) FROM {STORES}")).await
+    }
+
+    /// The sessions that hold the database.
+    pub(crate) async fn locks(&self) -> Vec<i32> {
+        let mut connection = self.connection().await;
+        let sql = format!("SELECT pid {LOCKS} AND granted");
+        let found = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_all(&mut connection).await;
+        connection.close().await.unwrap();
+        found.unwrap()
+    }
+
+    /// Whether somebody waits to hold the database.
+    pub(crate) async fn is_waiting(&self) -> bool {
+        self.number(format!("SELECT COUNT(*) {LOCKS} AND NOT granted")).await > 0
+    }
+
+    async fn number(&self, sql: String) -> i64 {
+        let mut connection = self.connection().await;
+        let number = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut connection).await;
+        connection.close().await.unwrap();
+        number.unwrap()
     }
 
     /// Runs a statement; says what the server said if it refused.

@@ -1,0 +1,113 @@
+//! Stands between a store and its server, and loses what it is told to lose.
+
+use crate::harness::postgres::Database;
+use signkeep::store::postgres::{Host, Settings};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream, UnixStream};
+use tokio::sync::watch;
+
+/// What becomes of the next COMMIT.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Commit {
+    /// The server never hears it.
+    Withheld,
+    /// The server carries it out, and its answer is lost.
+    Unanswered,
+}
+
+/// What becomes of the connection then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    Cut,
+    Hung,
+}
+
+/// A way to the server by TCP.
+pub(super) struct Proxy {
+    address: SocketAddr,
+    loses: Arc<Mutex<Option<(Commit, Then)>>>,
+    hangs: watch::Sender<bool>,
+}
+
+impl Proxy {
+    pub(super) async fn to(database: &Database) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (loses, (hangs, hung)) = (Arc::default(), watch::channel(false));
+        let (socket, lose) = (database.server().socket(), Arc::clone(&loses));
+        tokio::spawn(async move {
+            loop {
+                let (client, _) = listener.accept().await.unwrap();
+                tokio::spawn(carry(client, socket.clone(), Arc::clone(&lose), hung.clone()));
+            }
+        });
+        Self { address, loses, hangs }
+    }
+
+    /// `settings` by this way.
+    pub(super) fn settings(&self, settings: Settings) -> Settings {
+        let host = Host::Tcp(self.address.ip().to_string());
+        Settings { host, port: self.address.port(), ..settings }
+    }
+
+    /// Loses the next COMMIT, or the answer to it.
+    pub(super) fn lose(&self, commit: Commit, then: Then) {
+        *self.loses.lock().unwrap() = Some((commit, then));
+    }
+
+    /// Lets nothing pass either way, new connections included, or lets everything pass again.
+    pub(super) fn hang(&self, hangs: bool) {
+        self.hangs.send_replace(hangs);
+    }
+}
+
+async fn carry(
+    mut client: TcpStream,
+    socket: PathBuf,
+    loses: Arc<Mutex<Option<(Commit, Then)>>>,
+    mut hung: watch::Receiver<bool>,
+) {
+    let Ok(mut server) = UnixStream::connect(socket).await else { return };
+    let (mut up, mut down) = ([0; 16384], [0; 16384]);
+    loop {
+        tokio::select! {
+            read = client.read(&mut up) => {
+                let Some(chunk) = read.ok().and_then(|n| up.get(..n)).filter(|c| !c.is_empty()) else {
+                    return;
+                };
+                hung.wait_for(|hung| !hung).await.unwrap();
+                let commits = chunk.windows(6).any(|window| window == b"COMMIT");
+                let lost = commits.then(|| loses.lock().unwrap().take()).flatten();
+                if lost.is_none_or(|(commit, _)| commit == Commit::Unanswered)
+                    && server.write_all(chunk).await.is_err()
+                {
+                    return;
+                }
+                match lost {
+                    None => {}
+                    Some((commit, then)) => {
+                        if commit == Commit::Unanswered {
+                            assert!(server.read(&mut down).await.unwrap() > 0);
+                        }
+                        match then {
+                            Then::Cut => return,
+                            Then::Hung => std::future::pending().await,
+                        }
+                    }
+                }
+            }
+            read = server.read(&mut down) => {
+                let Some(chunk) = read.ok().and_then(|n| down.get(..n)).filter(|c| !c.is_empty()) else {
+                    return;
+                };
+                hung.wait_for(|hung| !hung).await.unwrap();
+                if client.write_all(chunk).await.is_err() {
+                    return;
+                }
+            }
+        }
+    }
+}
