@@ -24,14 +24,14 @@ pub use store::{is_served, open_store};
 
 use crate::access::Access;
 use crate::backend::Backend;
-use crate::clock::SystemClock;
+use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::health::Health;
 use crate::key::BackendName;
 use crate::keyring::{self, Keyring};
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stop};
-use crate::store::Store;
+use crate::store::{Store, inspect};
 use crate::telemetry::Telemetry;
 use crate::{grpc, http};
 use anyhow::{Context, Result, anyhow};
@@ -68,6 +68,7 @@ impl App {
         let store = open_store(&config.store)
             .await
             .with_context(|| format!("the store {}", config.store))?;
+        inspect(&*store, SystemClock.now()).await.context("the audit record")?;
         let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
         let mut opened = BTreeMap::new();
         for (name, settings) in &config.backends {

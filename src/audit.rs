@@ -10,7 +10,10 @@
 pub mod chain;
 pub mod checkpoint;
 pub mod entry;
+pub mod finding;
+pub mod keys;
 pub mod merkle;
+pub mod verify;
 
 mod canonical;
 mod hex;
@@ -18,12 +21,18 @@ mod hex;
 pub use chain::{Hash, Head, Linked};
 pub use checkpoint::{Checkpoint, Draft, Span};
 pub use entry::Entry;
+pub use finding::Finding;
+pub use keys::Keys;
+pub use verify::{Beginning, Known, Verdict, Verifier};
 
 use crate::key::{self, KeySetId, Kid};
 use jiff::Timestamp;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
+
+/// The internal key set whose keys sign checkpoints.
+pub const KEY_SET: &str = "signkeep-audit";
 
 /// One entry. What is empty or none is left out where it is written.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,10 +1,11 @@
 //! The command line: one file a command.
 //!
-//! `dev`, `serve` and `doctor` work on this machine; all other verbs speak gRPC to a running
+//! `dev`, `serve`, `doctor` and `audit` work on this machine; all other verbs speak gRPC to a running
 //! service and decide nothing themselves. Results go to standard output, everything else to
 //! standard error, so that a program can read the former.
 
 mod anew;
+mod audit;
 mod client;
 mod configuration;
 mod consent;
@@ -68,6 +69,9 @@ enum Command {
     SignJwt(sign::SignJwtArgs),
     /// Print the JWKS as verifiers see it, over HTTP.
     Jwks(jwks::Args),
+    /// Look at the record of what was done, verify it, take it elsewhere.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Check a configuration file, compare it with the service.
     #[command(subcommand)]
     Config(configuration::Command),
@@ -107,6 +111,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Sign(args) => client::block_on(sign::sign(args)),
         Command::SignJwt(args) => client::block_on(sign::sign_jwt(args)),
         Command::Jwks(args) => client::block_on(jwks::run(args)),
+        Command::Audit(command) => audit::run(command),
         Command::Config(command) => configuration::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "signkeep", &mut io::stdout());

@@ -7,7 +7,10 @@
 pub mod postgres;
 pub mod sqlite;
 
+mod inspect;
 mod row;
+
+pub use inspect::inspect;
 
 use crate::audit::{Checkpoint, Head, Linked, Record};
 use crate::key::{Key, KeySet, KeySetId, Kid, MaterialId, Reservation, StateName};

@@ -129,7 +129,7 @@ impl Linked {
     pub fn from_json(line: &str) -> Result<Self, Malformed> {
         let members: Members<'_> = serde_json::from_str(line).map_err(Malformed::new)?;
         let linked = Self {
-            number: members.number,
+            number: counted("number", members.number)?,
             previous: member("previous", &members.previous)?,
             hash: member("hash", &members.hash)?,
             record: Record {
@@ -143,7 +143,7 @@ impl Linked {
                 reason: members.reason.into_owned(),
                 request: shared(members.request),
                 digest: maybe("digest", members.digest)?,
-                count: members.count,
+                count: members.count.min(NUMBER_MAX),
                 detail: members.detail.into_owned(),
             },
         };
@@ -183,7 +183,8 @@ impl Linked {
 pub struct Malformed(String);
 
 impl Malformed {
-    pub(super) fn new(what: impl fmt::Display) -> Self {
+    /// Bytes of which `what` is wrong.
+    pub fn new(what: impl fmt::Display) -> Self {
         Self(what.to_string())
     }
 }
@@ -229,6 +230,14 @@ pub(super) fn member<T: FromStr<Err: fmt::Display>>(
     text.parse().map_err(|wrong| Malformed(format!("{name}: {wrong}")))
 }
 
+/// A number that counts records or checkpoints from 1.
+pub(super) fn counted(name: &str, number: u64) -> Result<u64, Malformed> {
+    match number {
+        1..=NUMBER_MAX => Ok(number),
+        _ => Err(Malformed(format!("{name}: must be 1 to {NUMBER_MAX}"))),
+    }
+}
+
 /// RFC 3339, UTC, six digits of a second: the one spelling of a time.
 pub(super) fn time_text(time: Timestamp) -> String {
     const PRINTER: DateTimePrinter = DateTimePrinter::new().precision(Some(6));
@@ -246,7 +255,8 @@ fn shared(text: Cow<'_, str>) -> Arc<str> {
     text.into()
 }
 
-fn whole_microseconds(time: Timestamp) -> Timestamp {
+/// `time` as it is written: what is finer than a microsecond is dropped.
+pub(super) fn whole_microseconds(time: Timestamp) -> Timestamp {
     let whole = time.subsec_nanosecond() / 1000 * 1000;
     Timestamp::new(time.as_second(), whole).unwrap_or(time)
 }

@@ -7,7 +7,7 @@
 //! compact JWS, so that whoever can check a JWT can check it.
 
 use super::canonical::Object;
-use super::chain::{Hash, Head, Linked, Malformed, member, time_text};
+use super::chain::{Hash, Head, Linked, Malformed, counted, member, time_text, whole_microseconds};
 use super::merkle::Tree;
 use crate::jose::jws;
 use crate::key::{Algorithm, Kid};
@@ -51,9 +51,12 @@ impl Statement {
     fn from_json(text: &str) -> Result<Self, Malformed> {
         let members: Members = serde_json::from_str(text).map_err(Malformed::new)?;
         let statement = Self {
-            number: members.number,
-            first: members.first,
-            head: Head { number: members.last, hash: member("head", &members.head)? },
+            number: counted("number", members.number)?,
+            first: counted("first", members.first)?,
+            head: Head {
+                number: counted("last", members.last)?,
+                hash: member("head", &members.head)?,
+            },
             root: member("root", &members.root)?,
             previous: member("previous", &members.previous)?,
             time: member("time", &members.time)?,
@@ -126,7 +129,7 @@ impl Draft {
             head,
             root: span.root(),
             previous: before.map_or(Hash::ZERO, Checkpoint::hash),
-            time,
+            time: whole_microseconds(time),
         };
         let header = jws::protected(algorithm, &kid, TYP, &[]);
         let signing_input = jws::signing_input(&header, statement.to_json().as_bytes());

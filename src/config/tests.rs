@@ -88,6 +88,39 @@ fn a_small_file_has_every_default() {
 }
 
 #[test]
+fn a_store_in_postgresql_has_its_secrets_in_files() {
+    let with =
+        |url: &str, more: &str| parse(&with_token(&format!("[store]\nurl = \"{url}\"\n{more}")));
+    let url = "postgres://me@db.example:6432/keys?sslmode=verify-full";
+    let files = "password_file = \"pw\"\nca_file = \"ca.pem\"\n";
+    let client = "certificate_file = \"me.pem\"\nkey_file = \"me.key\"\n";
+    let config = with(url, &format!("{files}{client}")).unwrap();
+    let expected = Postgres {
+        host: Host::Tcp("db.example".to_owned()),
+        port: 6432,
+        user: "me".to_owned(),
+        database: "keys".to_owned(),
+        password_file: Some("/etc/signkeep/pw".into()),
+        tls: Some(StoreTls {
+            host_name: HostName::Checked,
+            ca_file: Some("/etc/signkeep/ca.pem".into()),
+            client: Some(("/etc/signkeep/me.pem".into(), "/etc/signkeep/me.key".into())),
+        }),
+    };
+    assert_eq!(config.store, Store::Postgres(expected));
+    assert_eq!(config.store.to_string(), "postgres://me@db.example:6432/keys");
+
+    let field = |url: &str, more: &str| with(url, more).unwrap_err().field;
+    assert_eq!(field(url, "key_file = \"me.key\"\n"), "store.certificate_file");
+    assert_eq!(field(url, "certificate_file = \"me.pem\"\n"), "store.key_file");
+    assert_eq!(field("postgres://me@localhost/keys", "ca_file = \"ca.pem\"\n"), "store.url");
+    assert_eq!(field("sqlite:keys.db", "password_file = \"pw\"\n"), "store.password_file");
+    assert_eq!(field("mysql://me@localhost/keys", ""), "store.url");
+    let secret = with("postgres://me:hunter2@localhost/keys", "").unwrap_err();
+    assert!(!secret.to_string().contains("hunter2"), "{secret}");
+}
+
+#[test]
 fn an_unknown_setting_is_refused_with_its_line() {
     let error = parse("lease = \"60s\"\nleese = \"60s\"\n").unwrap_err();
     assert_eq!(error.place, Place::Line(FILE.into(), 2));

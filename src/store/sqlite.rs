@@ -5,6 +5,7 @@
 //! that was deleted or replaced beneath the service is noticed before anything is written to it:
 //! SQLite itself would go on writing to the one that is gone.
 
+mod archive;
 mod fault;
 mod open;
 
@@ -23,6 +24,8 @@ mod record;
 #[path = "sql/reservations.rs"]
 mod reservations;
 
+pub use archive::Archive;
+
 use super::Error;
 use crate::audit::Head;
 use fault::{Fault, finish, within};
@@ -30,9 +33,11 @@ use open::{Claim, Identity};
 // What the files of `sql/` call them.
 use SqliteStore as Adapter;
 use sqlx::Sqlite as Engine;
-use sqlx::sqlite::{SqliteConnection as Connection, SqliteQueryResult as Done, SqliteRow as TableRow};
-use sqlx::sqlite::SqlitePool;
 use sqlx::Transaction;
+use sqlx::sqlite::SqlitePool;
+use sqlx::sqlite::{
+    SqliteConnection as Connection, SqliteQueryResult as Done, SqliteRow as TableRow,
+};
 use std::path::Path;
 use std::time::Duration;
 

@@ -2,6 +2,7 @@
 
 #![cfg(test)]
 
+mod audit_chain;
 mod bad_input;
 mod command;
 mod contract;

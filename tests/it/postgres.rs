@@ -5,3 +5,4 @@ mod opening;
 mod outages;
 mod proxy;
 mod service;
+mod tls;

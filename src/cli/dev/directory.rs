@@ -290,7 +290,7 @@ fn cannot(done: &str, path: &Path, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Backend, Config};
+    use crate::config::{Backend, Config, Store};
     use secrecy::ExposeSecret;
 
     fn mode(path: &Path) -> u32 {
@@ -351,7 +351,7 @@ mod tests {
         };
         assert_eq!(token.module, module);
         assert_eq!(token.pin_file, directory.path().join(USER_PIN_NAME));
-        assert_eq!(config.store, directory.path().join(DATABASE_NAME));
+        assert_eq!(config.store, Store::Sqlite(directory.path().join(DATABASE_NAME)));
         let made: Vec<_> = config
             .key_sets
             .iter()

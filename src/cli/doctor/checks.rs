@@ -143,8 +143,12 @@ async fn store(
         Ok(store) => store,
         Err(error) => {
             let mend = match &config.store {
-                config::Store::Sqlite(_) => "make the file and its directory writable, or correct store.url; if another signkeep serves it, stop that one",
-                config::Store::Postgres(_) => "correct store.url, the files beside it, or what the server complains of; if another signkeep serves it, stop that one",
+                config::Store::Sqlite(_) => {
+                    "make the file and its directory writable, or correct store.url; if another signkeep serves it, stop that one"
+                }
+                config::Store::Postgres(_) => {
+                    "correct store.url, the files beside it, or what the server complains of; if another signkeep serves it, stop that one"
+                }
             };
             findings.add(Finding::wrong("store", format!("{place}: {error}"), mend));
             return None;
@@ -157,7 +161,9 @@ async fn store(
             format!("{place}: {error}"),
             match &config.store {
                 config::Store::Sqlite(_) => "free space on the disk, or make the file writable",
-                config::Store::Postgres(_) => "mend what the server complains of; its log says more",
+                config::Store::Postgres(_) => {
+                    "mend what the server complains of; its log says more"
+                }
             },
         )),
     }

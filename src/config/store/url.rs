@@ -5,8 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 const PORT: u16 = 5432;
-const FORM: &str =
-    "must be postgres://<user>@<host>/<database>?sslmode=verify-full, with :<port> unless it is 5432";
+const FORM: &str = "must be postgres://<user>@<host>/<database>?sslmode=verify-full, with :<port> unless it is 5432";
 
 /// What the URL says.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +33,8 @@ impl Url {
             .ok_or(FORM)?;
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = place.split_once('/').ok_or(FORM)?;
-        let (user, host) = authority.rsplit_once('@').ok_or("names no user, as in <user>@<host>")?;
+        let (user, host) =
+            authority.rsplit_once('@').ok_or("names no user, as in <user>@<host>")?;
         if user.contains(':') {
             return Err("must hold no password: put it into a file (chmod 600) and name that with store.password_file".to_owned());
         }
@@ -45,7 +45,9 @@ impl Url {
             (false, None) => Host::Tcp(host.to_owned()),
             (true, None) => return Err(format!("names no host; {FORM}")),
             (false, Some(_)) => {
-                return Err("names a host twice; host= is for the directory of a Unix socket".to_owned());
+                return Err(
+                    "names a host twice; host= is for the directory of a Unix socket".to_owned()
+                );
             }
         };
         let protection = protection(&host, parameters.sslmode.as_deref())?;
@@ -181,7 +183,10 @@ mod tests {
     fn a_url_says_where_and_who() {
         let url = Url::parse("postgres://signkeep@db.example/keys?sslmode=verify-full").unwrap();
         assert_eq!(url.host, Host::Tcp("db.example".to_owned()));
-        assert_eq!((url.port, url.user.as_str(), url.database.as_str()), (5432, "signkeep", "keys"));
+        assert_eq!(
+            (url.port, url.user.as_str(), url.database.as_str()),
+            (5432, "signkeep", "keys")
+        );
         assert_eq!(url.protection, Protection::Tls(HostName::Checked));
         let url = Url::parse("postgresql://a%40b@[2001:db8::1]:6432/k%20s").unwrap();
         assert_eq!(url.host, Host::Tcp("2001:db8::1".to_owned()));

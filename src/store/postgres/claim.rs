@@ -80,7 +80,8 @@ impl Claim {
         let standing = Arc::new(Standing::default());
         standing.confirm(asked);
         let (release, released_by_us) = watch::channel(false);
-        let keeper = Keeper { way, epoch, standing: Arc::clone(&standing), release: released_by_us };
+        let keeper =
+            Keeper { way, epoch, standing: Arc::clone(&standing), release: released_by_us };
         let keeper = Mutex::new(Some(tokio::spawn(keeper.run(db))));
         let claim = Self { epoch, standing, release, keeper };
         if released == 0 {
@@ -121,7 +122,9 @@ impl Claim {
         if let Some(keeper) = keeper
             && timeout(2 * PATIENCE, keeper).await.is_err()
         {
-            tracing::warn!("the database could not be released in time; the next process waits a little");
+            tracing::warn!(
+                "the database could not be released in time; the next process waits a little"
+            );
         }
     }
 }
@@ -219,8 +222,9 @@ impl Keeper {
             let holder = holder(&mut db).await.unwrap_or_default();
             return Err(Lost::For(format!("another process has it{holder}")));
         }
-        let epoch: Option<i64> =
-            sqlx::query_scalar("SELECT epoch FROM claim WHERE id = 1").fetch_optional(&mut db).await?;
+        let epoch: Option<i64> = sqlx::query_scalar("SELECT epoch FROM claim WHERE id = 1")
+            .fetch_optional(&mut db)
+            .await?;
         if epoch == Some(self.epoch) { Ok(db) } else { Err(Lost::ForGood) }
     }
 

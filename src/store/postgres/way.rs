@@ -16,10 +16,10 @@ const CONNECT_WAIT: Duration = Duration::from_secs(4);
 const PASSWORD_FILE_MAX: u64 = 4096;
 
 /// What every connection asks of the server: an end to every wait, a little before the end of
-/// patience here; a transaction whose client is gone to be undone, so that it lets the next one
+/// patience here, and for a lock before that, so that it is told what it was; a transaction whose client is gone to be undone, so that it lets the next one
 /// write; and no answer to a COMMIT before it is on the disk, and on the standbys that have to have
 /// it.
-const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '5s'; \
+const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '4s'; \
     SET idle_in_transaction_session_timeout = '5s'; SET client_min_messages = 'warning'; \
     SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') <> 'remote_apply'";

@@ -36,11 +36,7 @@ pub(super) async fn apply(
 }
 
 /// Refuses unless the key set is as the change found it.
-async fn expect(
-    db: &mut Connection,
-    before: Option<&KeySet>,
-    id: &KeySetId,
-) -> Result<(), Fault> {
+async fn expect(db: &mut Connection, before: Option<&KeySet>, id: &KeySetId) -> Result<(), Fault> {
     let found: Option<i64> = sqlx::query_scalar("SELECT revision FROM key_sets WHERE id = $1")
         .bind(id.as_str())
         .fetch_optional(db)
@@ -209,11 +205,7 @@ async fn publish(db: &mut Connection, key: &Key) -> Result<(), Fault> {
 }
 
 /// Keeps an answer that was given at `revision`.
-pub(super) async fn keep(
-    db: &mut Connection,
-    answer: &Answer,
-    revision: i64,
-) -> Result<(), Fault> {
+pub(super) async fn keep(db: &mut Connection, answer: &Answer, revision: i64) -> Result<(), Fault> {
     let row = AnswerRow::from(answer);
     let kept = sqlx::query(
         "INSERT INTO answers (caller, request_id, asked, time_us, body, revision) \
@@ -236,10 +228,7 @@ pub(super) async fn keep(
 }
 
 /// Refuses unless exactly one row was written.
-fn one(
-    done: Done,
-    otherwise: impl FnOnce() -> String,
-) -> Result<(), Fault> {
+fn one(done: Done, otherwise: impl FnOnce() -> String) -> Result<(), Fault> {
     match done.rows_affected() {
         1 => Ok(()),
         _ => Err(Fault::new(Kind::Conflict, otherwise())),

@@ -62,10 +62,7 @@ pub(super) async fn image(db: &mut Connection) -> Result<Image, Fault> {
 }
 
 /// One key set with the keys that are not destroyed.
-pub(super) async fn key_set(
-    db: &mut Connection,
-    id: &KeySetId,
-) -> Result<Option<KeySet>, Fault> {
+pub(super) async fn key_set(db: &mut Connection, id: &KeySetId) -> Result<Option<KeySet>, Fault> {
     let row = sqlx::query("SELECT * FROM key_sets WHERE id = $1")
         .bind(id.as_str())
         .fetch_optional(&mut *db)
@@ -105,9 +102,8 @@ pub(super) async fn keys(
     limit: u32,
 ) -> Result<Vec<Key>, Fault> {
     // Before every key there is: no time is as late, and no kid as long.
-    let (time, kid) = after.map_or((i64::MAX, vec![0xff; 33]), |(time, kid)| {
-        (time_us(time), kid.as_bytes().to_vec())
-    });
+    let (time, kid) = after
+        .map_or((i64::MAX, vec![0xff; 33]), |(time, kid)| (time_us(time), kid.as_bytes().to_vec()));
     let mut query = sqlx::query(
         "SELECT * FROM keys WHERE key_set = $1 AND (created_us, kid_bytes) < ($2, $3) \
          AND state IN ($5, $6, $7, $8, $9, $10, $11) \

@@ -103,9 +103,17 @@ pub(super) async fn trail(
     after: u64,
     limit: u32,
 ) -> Result<Vec<Linked>, Fault> {
-    let rows =
-        page("SELECT * FROM audit WHERE number > $1 ORDER BY number LIMIT $2", db, after, limit);
-    rows.await?.iter().map(read::<AuditRow, _>).collect()
+    trail_rows(db, after, limit).await?.iter().map(read::<AuditRow, _>).collect()
+}
+
+/// The same as rows.
+pub(super) async fn trail_rows(
+    db: &mut Connection,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<TableRow>, Fault> {
+    let sql = "SELECT * FROM audit WHERE number > $1 ORDER BY number LIMIT $2";
+    page(sql, db, after, limit).await
 }
 
 /// At most `limit` checkpoints after number `after`.
@@ -114,14 +122,21 @@ pub(super) async fn checkpoints(
     after: u64,
     limit: u32,
 ) -> Result<Vec<Checkpoint>, Fault> {
+    checkpoint_rows(db, after, limit).await?.iter().map(read::<CheckpointRow, _>).collect()
+}
+
+/// The same as rows.
+pub(super) async fn checkpoint_rows(
+    db: &mut Connection,
+    after: u64,
+    limit: u32,
+) -> Result<Vec<TableRow>, Fault> {
     let sql = "SELECT * FROM audit_checkpoints WHERE number > $1 ORDER BY number LIMIT $2";
-    page(sql, db, after, limit).await?.iter().map(read::<CheckpointRow, _>).collect()
+    page(sql, db, after, limit).await
 }
 
 /// The last checkpoint.
-pub(super) async fn last_checkpoint(
-    db: &mut Connection,
-) -> Result<Option<Checkpoint>, Fault> {
+pub(super) async fn last_checkpoint(db: &mut Connection) -> Result<Option<Checkpoint>, Fault> {
     let row = sqlx::query("SELECT * FROM audit_checkpoints ORDER BY number DESC LIMIT 1")
         .fetch_optional(db)
         .await?;

@@ -8,10 +8,7 @@ use crate::store::Kind;
 use crate::store::row::{ReservationRow, Reserved};
 
 /// Writes down that material is about to be generated.
-pub(super) async fn reserve(
-    db: &mut Connection,
-    reservation: &Reservation,
-) -> Result<(), Fault> {
+pub(super) async fn reserve(db: &mut Connection, reservation: &Reservation) -> Result<(), Fault> {
     refuse_published(db, reservation.material).await?;
     let row = ReservationRow::from(reservation);
     let reserved = sqlx::query(

@@ -187,6 +187,11 @@ pub(super) async fn readers(path: &Path) -> Result<SqlitePool, Fault> {
     Ok(pool(READERS).connect_with(options(path).pragma("query_only", "ON")).await?)
 }
 
+/// One connection that only reads, to a database that may be another process's.
+pub(super) async fn archive(path: &Path) -> Result<SqlitePool, Fault> {
+    Ok(pool(1).connect_with(options(path).read_only(true)).await?)
+}
+
 fn pool(connections: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new()
         .max_connections(connections)

@@ -70,6 +70,9 @@ macro_rules! every_case {
                 the_record_only_grows_even_behind_its_back
                 a_change_goes_through_and_tells_when_somebody_else_wrote
                 a_hash_that_is_none_stops_no_change
+                what_does_not_fit_since_the_last_checkpoint_is_told_and_stops_nothing
+                an_end_that_was_cut_off_below_its_checkpoint_is_told
+                of_a_long_unsigned_record_only_the_end_is_looked_at
             }
         }
     };

@@ -1,12 +1,15 @@
 //! PostgreSQL of the tests' own: one server for all tests of this process, a database for each, and
-//! servers of their own for tests that stop them. None listens on the network.
+//! servers of their own for tests that stop them. None listens beyond this machine.
 
+use super::authority::Authority;
 use super::eventually;
+use rcgen::SanType;
 use signkeep::store::postgres::{Host, Settings};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{ConnectOptions, Connection, Executor};
-use std::fs;
-use std::os::unix::fs::chown;
+use std::fs::{self, Permissions};
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -21,6 +24,9 @@ pub(crate) const ROLE: &str = "signkeep";
 
 /// The role that has to show a password; a test that needs it makes it.
 pub(crate) const GUARDED: &str = "guarded";
+
+/// The role that has to show a certificate; the same.
+pub(crate) const CERTIFIED: &str = "certified";
 
 /// The user and group of nobody, on every system.
 const NOBODY: u32 = 65534;
@@ -53,6 +59,10 @@ pub(crate) struct Server {
     /// Its directory: data and socket are in it.
     home: PathBuf,
     user: Option<u32>,
+    /// What its socket is named by, and where it listens if it does.
+    port: u16,
+    /// Settings beyond those of every server.
+    more: Vec<String>,
     running: std::sync::Mutex<Option<Running>>,
 }
 
@@ -77,6 +87,32 @@ impl Server {
         Arc::new(server)
     }
 
+    /// A server that also listens on 127.0.0.1, with a certificate for localhost alone, and knows
+    /// the role [`CERTIFIED`] by a certificate of the same authority.
+    pub(crate) async fn over_tls(authority: &Authority) -> Arc<Self> {
+        let mut server = tokio::task::spawn_blocking(Self::made).await.unwrap();
+        let own = authority.issue(|params| {
+            params.subject_alt_names = vec![SanType::DnsName("localhost".try_into().unwrap())];
+        });
+        let (certificate, key) = own.write(&server.home, "server");
+        let authorities = server.home.join("ca.pem");
+        fs::write(&authorities, authority.certificate()).unwrap();
+        fs::set_permissions(&key, Permissions::from_mode(0o600)).unwrap();
+        chown(&key, server.user, server.user).unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        server.port = free.local_addr().unwrap().port();
+        server.more = vec![
+            "listen_addresses=127.0.0.1".to_owned(),
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={}", certificate.display()),
+            format!("ssl_key_file={}", key.display()),
+            format!("ssl_ca_file={}", authorities.display()),
+        ];
+        drop(free);
+        server.start().await;
+        Arc::new(server)
+    }
+
     fn made() -> Self {
         // Not in the test's own temporary directory: a socket's path has about a hundred bytes.
         let home = TempDir::with_prefix_in("signkeep-pg-", "/tmp").unwrap().keep();
@@ -84,7 +120,8 @@ impl Server {
         if let Some(user) = user {
             chown(&home, Some(user), Some(user)).unwrap();
         }
-        let server = Self { home, user, running: std::sync::Mutex::default() };
+        let (port, more) = (PORT, vec!["listen_addresses=".to_owned()]);
+        let server = Self { home, user, port, more, running: std::sync::Mutex::default() };
         let made = server
             .command(&program("initdb"))
             .args(["-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync", "-U", ROLE, "-D"])
@@ -94,8 +131,9 @@ impl Server {
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let access = server.data().join("pg_hba.conf");
         let rest = fs::read_to_string(&access).unwrap();
-        let guarded = format!("local all {GUARDED} scram-sha-256\nlocal all all trust\n");
-        fs::write(&access, guarded + &rest).unwrap();
+        let guarded = format!("local all {GUARDED} scram-sha-256\n");
+        let certified = format!("hostssl all {CERTIFIED} 127.0.0.1/32 cert\n");
+        fs::write(&access, guarded + &certified + &rest).unwrap();
         server
     }
 
@@ -104,8 +142,7 @@ impl Server {
         let mut command = self.command(Path::new("/bin/sh"));
         command.args(["-c", GUARD, "sh"]).arg(program("postgres")).arg("-D").arg(self.data());
         for setting in [
-            "listen_addresses=".to_owned(),
-            format!("port={PORT}"),
+            format!("port={}", self.port),
             format!("unix_socket_directories={}", self.home.display()),
             "fsync=off".to_owned(),
             "full_page_writes=off".to_owned(),
@@ -114,7 +151,11 @@ impl Server {
         ] {
             command.args(["-c", &setting]);
         }
-        let log = fs::File::options().create(true).append(true).open(self.home.join("log")).unwrap();
+        for setting in &self.more {
+            command.args(["-c", setting]);
+        }
+        let log =
+            fs::File::options().create(true).append(true).open(self.home.join("log")).unwrap();
         let mut guard = command
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
@@ -159,7 +200,7 @@ impl Server {
 
     /// The socket that it listens on.
     pub(crate) fn socket(&self) -> PathBuf {
-        self.home.join(format!(".s.PGSQL.{PORT}"))
+        self.home.join(format!(".s.PGSQL.{}", self.port))
     }
 
     fn data(&self) -> PathBuf {
@@ -169,7 +210,7 @@ impl Server {
     fn options(&self, database: &str) -> PgConnectOptions {
         PgConnectOptions::new_without_pgpass()
             .socket(&self.home)
-            .port(PORT)
+            .port(self.port)
             .username(ROLE)
             .database(database)
     }
@@ -203,7 +244,7 @@ impl Database {
     pub(crate) fn settings(&self) -> Settings {
         Settings {
             host: Host::Socket(self.server.home.clone()),
-            port: PORT,
+            port: self.server.port,
             user: ROLE.to_owned(),
             database: self.name.clone(),
             password_file: None,
@@ -213,7 +254,12 @@ impl Database {
 
     /// The same as a configuration says it.
     pub(crate) fn url(&self) -> String {
-        format!("postgres://{ROLE}@:{PORT}/{}?host={}", self.name, self.server.home.display())
+        format!(
+            "postgres://{ROLE}@:{}/{}?host={}",
+            self.server.port,
+            self.name,
+            self.server.home.display()
+        )
     }
 
     /// Its name.
@@ -248,6 +294,14 @@ impl Database {
         self.number(format!("SELECT COUNT(*) FROM {STORES}")).await
     }
 
+    /// How many connections stores have, and how many of them have TLS.
+    pub(crate) async fn secure_connections(&self) -> (i64, i64) {
+        let secure = format!(
+            "SELECT COUNT(*) FROM pg_stat_ssl WHERE ssl AND pid IN (SELECT pid FROM {STORES})"
+        );
+        (self.connections().await, self.number(secure).await)
+    }
+
     /// The sessions that hold the database.
     pub(crate) async fn locks(&self) -> Vec<i32> {
         let mut connection = self.connection().await;
@@ -278,7 +332,7 @@ impl Database {
     }
 }
 
-/// A program of PostgreSQL's, on the PATH or where Debian puts it: the newest.
+/// A program of PostgreSQL's, on the PATH or where Debian (the newest) or Homebrew puts it.
 fn program(name: &str) -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
@@ -289,6 +343,7 @@ fn program(name: &str) -> PathBuf {
         .collect();
     versions.sort();
     folders.extend(versions.into_iter().rev());
+    folders.push(PathBuf::from("/opt/homebrew/opt/postgresql@17/bin"));
     folders
         .into_iter()
         .map(|folder| folder.join(name))

@@ -168,5 +168,4 @@ async fn a_password_comes_from_its_file_anew_for_each_connection() {
     })
     .await;
     store.close().await;
-    database.raw(&format!("DROP ROLE {GUARDED}")).await.unwrap();
 }

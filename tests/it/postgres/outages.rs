@@ -105,7 +105,11 @@ async fn a_commit_without_an_answer_is_unknown_until_the_store_has_settled() {
             let error = store.commit(&change(Some(&set), &after)).await.unwrap_err();
             let place = format!("{commit:?}, {then:?}: {error}");
             assert!(began.elapsed() < CALL_MAX, "{place}");
-            assert_eq!((error.kind, error.outcome), (Kind::Unavailable, Outcome::Unknown), "{place}");
+            assert_eq!(
+                (error.kind, error.outcome),
+                (Kind::Unavailable, Outcome::Unknown),
+                "{place}"
+            );
 
             eventually("it settles", BACK, async || store.settle().await.ok()).await;
             let found = store.key_set(&set.id).await.unwrap().unwrap();

@@ -79,7 +79,7 @@ async fn carry(
                     return;
                 };
                 hung.wait_for(|hung| !hung).await.unwrap();
-                let commits = chunk.windows(6).any(|window| window == b"COMMIT");
+                let commits = chunk.windows(7).any(|window| window == b"COMMIT\0");
                 let lost = commits.then(|| loses.lock().unwrap().take()).flatten();
                 if lost.is_none_or(|(commit, _)| commit == Commit::Unanswered)
                     && server.write_all(chunk).await.is_err()

@@ -59,7 +59,8 @@ async fn a_second_process_on_the_same_database_does_not_start() {
     let mut first = on(&database).await.started().await;
     let mut second = on(&database).await;
     let said = second.fails_to_start().await;
-    for words in ["another signkeep serves this database", "postgres://signkeep@", database.name()] {
+    for words in ["another signkeep serves this database", "postgres://signkeep@", database.name()]
+    {
         assert!(said.contains(words), "{words:?} is not in {said}");
     }
     first.is_unharmed();
@@ -81,10 +82,9 @@ async fn while_the_database_is_gone_signing_stops_and_goes_on_by_itself() {
         (service.http("/readyz").await.status == 503).then_some(())
     })
     .await;
-    let refused = eventually("it does not sign", BACK, async || {
-        key_set.sign_message(b"without").await.err()
-    })
-    .await;
+    let refused =
+        eventually("it does not sign", BACK, async || key_set.sign_message(b"without").await.err())
+            .await;
     assert_eq!(reason(&refused), (Code::Unavailable, "STORE_UNAVAILABLE".to_owned()));
     let refused = key_set.force_rotate().await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
@@ -128,9 +128,8 @@ async fn a_short_interruption_stops_no_signature() {
 async fn doctor_looks_at_the_database_and_says_what_is_wrong() {
     let database = Database::fresh().await;
     let mut service = on(&database).await;
-    let doctor = async |service: &Service| {
-        service.signkeep(&["doctor", "--config", "signkeep.toml"]).await
-    };
+    let doctor =
+        async |service: &Service| service.signkeep(&["doctor", "--config", "signkeep.toml"]).await;
     let output = doctor(&service).await;
     assert!(output.success, "{output:?}");
     assert!(output.stdout.contains("can be read and written"), "{output:?}");

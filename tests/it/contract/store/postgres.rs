@@ -50,7 +50,8 @@ fn in_its_dialect(sql: &str) -> String {
     let sql = sql
         .replace("zeroblob(32)", "decode(repeat('00', 32), 'hex')")
         .replace("X'00'", "decode('00', 'hex')")
-        .replace("DROP TRIGGER audit_never_updated", "DROP TRIGGER audit_never_changed ON audit");
+        .replace("DROP TRIGGER audit_never_updated", "DROP TRIGGER audit_never_changed ON audit")
+        .replace("DROP TRIGGER audit_never_deleted", "DROP TRIGGER audit_never_changed ON audit");
     match sql.strip_prefix("INSERT OR REPLACE").or_else(|| sql.strip_prefix("REPLACE")) {
         Some(rest) => format!("INSERT{rest} ON CONFLICT (number) DO UPDATE SET number = 7"),
         None => sql,

@@ -7,7 +7,7 @@ use crate::harness::store::{at, change, commit, key_set, kid, record, with_two_k
 use signkeep::audit::{Action, Checkpoint, Digest, Draft, Hash, Head, Linked, Origin, Outcome};
 use signkeep::audit::{Record, Span};
 use signkeep::key::{self, Algorithm, Hold};
-use signkeep::store::Kind;
+use signkeep::store::{Kind, inspect};
 
 /// Records that differ in every field.
 fn records() -> Vec<Record> {
@@ -218,4 +218,57 @@ pub(crate) async fn a_hash_that_is_none_stops_no_change(bed: &impl Bed) {
     let trail = store.audit_trail(1, 100).await.unwrap();
     assert_eq!(trail[0].previous, Hash::ZERO);
     assert_eq!(trail[0].record.action, Action::Flaw);
+}
+
+pub(crate) async fn what_does_not_fit_since_the_last_checkpoint_is_told_and_stops_nothing(
+    bed: &impl Bed,
+) {
+    let store = bed.open().await;
+    let set = with_two_keys(&*store, "default").await;
+    store.append_audit(&vec![record(&set, Action::Sign); 9]).await.unwrap();
+    let trail = store.audit_trail(0, 4).await.unwrap();
+    store.append_checkpoint(&checkpoint(None, &trail)).await.unwrap();
+    assert_eq!(inspect(&*store, at(40)).await.unwrap(), None);
+    assert_eq!(store.audit_head().await.unwrap().number, 10);
+
+    bed.raw("DROP TRIGGER audit_never_updated").await.unwrap();
+    // What a checkpoint has signed is for the verifier: only what is not signed yet is looked at.
+    bed.raw("UPDATE audit SET caller = 'somebody else' WHERE number = 3").await.unwrap();
+    assert_eq!(inspect(&*store, at(40)).await.unwrap(), None);
+    bed.raw("UPDATE audit SET caller = 'somebody else' WHERE number = 7").await.unwrap();
+    let flaw = inspect(&*store, at(41)).await.unwrap().unwrap();
+    assert!(flaw.starts_with("record 7 was changed"), "{flaw}");
+    let last = store.audit_trail(10, 9).await.unwrap();
+    assert_eq!(last.len(), 1);
+    let told = &last[0].record;
+    assert_eq!((told.action, told.time, &told.detail), (Action::Flaw, at(41), &flaw));
+    commit(&*store, Some(&set), &set).await.unwrap();
+}
+
+pub(crate) async fn an_end_that_was_cut_off_below_its_checkpoint_is_told(bed: &impl Bed) {
+    let store = bed.open().await;
+    let set = with_two_keys(&*store, "default").await;
+    store.append_audit(&vec![record(&set, Action::Sign); 9]).await.unwrap();
+    let trail = store.audit_trail(0, 10).await.unwrap();
+    store.append_checkpoint(&checkpoint(None, &trail)).await.unwrap();
+    bed.raw("DROP TRIGGER audit_never_deleted").await.unwrap();
+    bed.raw("DELETE FROM audit WHERE number > 8").await.unwrap();
+    let flaw = inspect(&*store, at(41)).await.unwrap().unwrap();
+    assert!(flaw.contains("ends with number 8") && flaw.contains("up to number 10"), "{flaw}");
+    commit(&*store, Some(&set), &set).await.unwrap();
+}
+
+pub(crate) async fn of_a_long_unsigned_record_only_the_end_is_looked_at(bed: &impl Bed) {
+    let store = bed.open().await;
+    let set = key_set("default", Algorithm::Es256);
+    let batch = vec![record(&set, Action::Sign); 1_000];
+    for _ in 0..101 {
+        store.append_audit(&batch).await.unwrap();
+    }
+    bed.raw("DROP TRIGGER audit_never_updated").await.unwrap();
+    bed.raw("UPDATE audit SET caller = 'somebody else' WHERE number = 900").await.unwrap();
+    assert_eq!(inspect(&*store, at(41)).await.unwrap(), None);
+    bed.raw("UPDATE audit SET caller = 'somebody else' WHERE number = 100900").await.unwrap();
+    let flaw = inspect(&*store, at(41)).await.unwrap().unwrap();
+    assert!(flaw.starts_with("record 100900 was changed"), "{flaw}");
 }
