@@ -8,19 +8,21 @@
 //! its own, while one that takes over from a process that did not end in order waits a little longer
 //! than that before it does anything.
 
-use super::Connection;
+mod keeper;
+mod lock;
+
 use super::fault::Fault;
 use super::schema::migrate;
 use super::way::Way;
 use crate::clock::since_boot;
 use crate::store::Kind;
-use sqlx::Connection as _;
+use keeper::Keeper;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 /// How long what is in memory may be acted on after the lock was last known to be held.
 const HOLD: Duration = Duration::from_secs(5);
@@ -30,8 +32,6 @@ const TAKEOVER: Duration = Duration::from_secs(6);
 const PERIOD: Duration = Duration::from_millis(500);
 /// How long an answer to that may take.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The first part of the lock's name; the second is the schema.
-const CLASS: i32 = 0x5349_474B;
 
 /// What a process is told that was replaced.
 pub(super) const TAKEN_OVER: &str = "another signkeep has taken the database over, because this one had lost touch with it: it signs and changes nothing more; let one of the two run, and restart it";
@@ -60,8 +60,8 @@ impl Claim {
     pub(super) async fn take(way: Arc<Way>) -> Result<Self, Fault> {
         let mut db = way.connect().await?;
         let asked = since_boot();
-        if !lock_soon(&mut db).await? {
-            let holder = holder(&mut db).await.unwrap_or_default();
+        if !lock::take_soon(&mut db).await? {
+            let holder = lock::holder(&mut db).await.unwrap_or_default();
             return Err(Fault::new(
                 Kind::Unavailable,
                 format!(
@@ -80,8 +80,13 @@ impl Claim {
         let standing = Arc::new(Standing::default());
         standing.confirm(asked);
         let (release, released_by_us) = watch::channel(false);
-        let keeper =
-            Keeper { way, epoch, standing: Arc::clone(&standing), release: released_by_us };
+        let keeper = Keeper {
+            way,
+            epoch,
+            session: lock::session(&mut db).await?,
+            standing: Arc::clone(&standing),
+            release: released_by_us,
+        };
         let keeper = Mutex::new(Some(tokio::spawn(keeper.run(db))));
         let claim = Self { epoch, standing, release, keeper };
         if released == 0 {
@@ -97,9 +102,9 @@ impl Claim {
     /// Whether a process has the lock.
     pub(super) async fn is_taken(way: &Way) -> Result<bool, Fault> {
         let mut db = way.connect().await?;
-        let is_free = lock(&mut db).await?;
+        let is_free = lock::take(&mut db).await?;
         if is_free {
-            unlock(&mut db).await?;
+            lock::give_back(&mut db).await?;
         }
         Ok(!is_free)
     }
@@ -161,170 +166,6 @@ impl Standing {
         let why = locked(&self.lost).clone();
         Err(why.unwrap_or_else(|| "it is not known whether the database is still ours".to_owned()))
     }
-}
-
-/// Watches the lock, and takes it again if it was lost and nobody else has had it.
-struct Keeper {
-    way: Arc<Way>,
-    epoch: i64,
-    standing: Arc<Standing>,
-    release: watch::Receiver<bool>,
-}
-
-impl Keeper {
-    async fn run(mut self, db: Connection) {
-        let mut db = Some(db);
-        loop {
-            tokio::select! {
-                biased;
-                _ = self.release.wait_for(|release| *release) => break,
-                () = sleep(PERIOD) => {}
-            }
-            let asked = since_boot();
-            let looked = match db.take() {
-                Some(held) => timeout(PATIENCE, still_held(held)).await,
-                None => timeout(2 * PATIENCE, self.take_again()).await,
-            };
-            match looked {
-                Ok(Ok(held)) => {
-                    db = Some(held);
-                    self.regained();
-                    self.standing.confirm(asked);
-                }
-                Ok(Err(Lost::ForGood)) => {
-                    tracing::error!("{TAKEN_OVER}");
-                    self.standing.give_up(TAKEN_OVER.to_owned());
-                    return;
-                }
-                Ok(Err(Lost::For(why))) => self.lost(why),
-                Err(_late) => self.lost("the server does not answer".to_owned()),
-            }
-        }
-        if let Some(mut db) = db {
-            let releasing = async {
-                sqlx::query("UPDATE claim SET released = 1 WHERE id = 1 AND epoch = $1")
-                    .bind(self.epoch)
-                    .execute(&mut db)
-                    .await?;
-                unlock(&mut db).await?;
-                db.close().await
-            };
-            if let Ok(Err(error)) = timeout(PATIENCE, releasing).await {
-                tracing::warn!(%error, "the database could not be released");
-            }
-        }
-    }
-
-    /// A new connection with the lock, if the database is still that of our epoch.
-    async fn take_again(&self) -> Result<Connection, Lost> {
-        let mut db = self.way.connect().await.map_err(|fault| Lost::For(fault.message))?;
-        if !lock(&mut db).await? {
-            let holder = holder(&mut db).await.unwrap_or_default();
-            return Err(Lost::For(format!("another process has it{holder}")));
-        }
-        let epoch: Option<i64> = sqlx::query_scalar("SELECT epoch FROM claim WHERE id = 1")
-            .fetch_optional(&mut db)
-            .await?;
-        if epoch == Some(self.epoch) { Ok(db) } else { Err(Lost::ForGood) }
-    }
-
-    /// Says so, once.
-    fn lost(&self, why: String) {
-        if locked(&self.standing.lost).is_none() {
-            tracing::error!(
-                %why,
-                "the hold on the database is lost; signing stops in {} s unless it is taken again",
-                HOLD.as_secs()
-            );
-        }
-        self.standing.lose(format!(
-            "the hold on the database is lost, so another process may have changed it ({why})"
-        ));
-    }
-
-    fn regained(&self) {
-        if locked(&self.standing.lost).is_some() {
-            tracing::info!("the database is held again, and nobody else has had it");
-        }
-    }
-}
-
-/// Why the lock is not held.
-enum Lost {
-    /// It may be had again.
-    For(String),
-    /// Another process has had the database.
-    ForGood,
-}
-
-impl From<sqlx::Error> for Lost {
-    fn from(error: sqlx::Error) -> Self {
-        Self::For(error.to_string())
-    }
-}
-
-/// The same connection, if it still has the lock: a lock lives as long as its session does.
-async fn still_held(mut db: Connection) -> Result<Connection, Lost> {
-    let held: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND classid::bigint = $1 \
-         AND pid = pg_backend_pid() AND granted)",
-    )
-    .bind(i64::from(CLASS))
-    .fetch_one(&mut db)
-    .await?;
-    if held {
-        return Ok(db);
-    }
-    let why = "the session has changed; if a pooler stands between, connect to the server itself";
-    Err(Lost::For(why.to_owned()))
-}
-
-/// The same, when whoever had it may just have ended: a server needs a moment to notice.
-async fn lock_soon(db: &mut Connection) -> Result<bool, sqlx::Error> {
-    let patience = Instant::now() + PATIENCE;
-    loop {
-        if lock(db).await? {
-            return Ok(true);
-        }
-        if Instant::now() > patience {
-            return Ok(false);
-        }
-        sleep(PATIENCE / 20).await;
-    }
-}
-
-/// Whether the lock could be had.
-async fn lock(db: &mut Connection) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT pg_try_advisory_lock($1, hashtext(COALESCE(current_schema(), '')))")
-        .bind(CLASS)
-        .fetch_one(db)
-        .await
-}
-
-/// Gives the lock back, at once: the end of a connection takes a server a moment to notice.
-async fn unlock(db: &mut Connection) -> Result<(), sqlx::Error> {
-    sqlx::query("SELECT pg_advisory_unlock($1, hashtext(COALESCE(current_schema(), '')))")
-        .bind(CLASS)
-        .execute(db)
-        .await?;
-    Ok(())
-}
-
-/// Who has the lock, as far as the role may know.
-async fn holder(db: &mut Connection) -> Result<String, sqlx::Error> {
-    let found: Option<(Option<String>, Option<String>)> = sqlx::query_as(
-        "SELECT application_name, COALESCE(host(client_addr), 'the server''s own machine') \
-         FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' \
-         AND classid::bigint = $1 AND pg_locks.granted AND pg_locks.database = \
-         (SELECT oid FROM pg_database WHERE datname = current_database()) LIMIT 1",
-    )
-    .bind(i64::from(CLASS))
-    .fetch_optional(db)
-    .await?;
-    Ok(match found {
-        Some((Some(name), Some(address))) => format!(" ({name}, on {address})"),
-        _ => String::new(),
-    })
 }
 
 fn millis(span: Duration) -> u64 {

@@ -4,6 +4,7 @@ use super::TableRow;
 use crate::audit::Record;
 use crate::store::{Error, Kind, Outcome};
 use sqlx::Row;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 /// The longest that one call waits, and then as long again for its COMMIT. A little more than the
@@ -90,10 +91,11 @@ fn unsaid(error: &sqlx::Error) -> (Kind, &'static str) {
         | sqlx::Error::RowNotFound => {
             (Kind::Corrupt, "the tables are not those that this version knows")
         }
-        sqlx::Error::Tls(_) => (
-            Kind::Unavailable,
-            "no secure connection to the server; check its certificate, store.ca_file and the host in store.url",
-        ),
+        sqlx::Error::Tls(_) => (Kind::Unavailable, INSECURE),
+        // As which the TLS library's own complaints arrive.
+        sqlx::Error::Io(error) if error.kind() == ErrorKind::InvalidData => {
+            (Kind::Unavailable, INSECURE)
+        }
         sqlx::Error::Io(_) => (
             Kind::Unavailable,
             "the server cannot be reached, or the connection broke; check that it runs, the host and port in store.url, and the network",
@@ -101,6 +103,8 @@ fn unsaid(error: &sqlx::Error) -> (Kind, &'static str) {
         _ => (Kind::Unavailable, "the database does not answer as it should"),
     }
 }
+
+const INSECURE: &str = "no secure connection to the server; check its certificate, store.ca_file and the host in store.url";
 
 /// Whether a row was refused because one like it is there.
 pub(super) fn is_taken(error: &sqlx::Error) -> bool {

@@ -13,14 +13,18 @@ use zeroize::Zeroizing;
 
 /// How long making a connection may take, the handshakes included.
 const CONNECT_WAIT: Duration = Duration::from_secs(4);
-const PASSWORD_FILE_MAX: u64 = 4096;
+/// More than any password, or any key.
+const SECRET_FILE_MAX: u64 = 16384;
 
 /// What every connection asks of the server: an end to every wait, a little before the end of
 /// patience here, and for a lock before that, so that it is told what it was; a transaction whose client is gone to be undone, so that it lets the next one
-/// write; and no answer to a COMMIT before it is on the disk, and on the standbys that have to have
+/// write; a session whose client's machine is gone to end within a quarter of a minute, for the
+/// same reason; and no answer to a COMMIT before it is on the disk, and on the standbys that have to have
 /// it.
 const SESSION: &str = "SET statement_timeout = '5s'; SET lock_timeout = '4s'; \
-    SET idle_in_transaction_session_timeout = '5s'; SET client_min_messages = 'warning'; \
+    SET idle_in_transaction_session_timeout = '5s'; SET tcp_keepalives_idle = 5; \
+    SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3; \
+    SET client_min_messages = 'warning'; \
     SELECT set_config('synchronous_commit', 'on', false) \
     WHERE current_setting('synchronous_commit') <> 'remote_apply'";
 
@@ -115,11 +119,14 @@ impl Way {
             Check::Issuer => PgSslMode::VerifyCa,
         });
         if let Some(file) = &tls.ca_file {
-            options = options.ssl_root_cert(file);
+            options = options.ssl_root_cert_from_pem(read(file).await?);
         }
         if let Some((certificate, key)) = &tls.client {
             for_its_owner_alone(key).await?;
-            options = options.ssl_client_cert(certificate).ssl_client_key(key);
+            let key = Zeroizing::new(read(key).await?);
+            options = options
+                .ssl_client_cert_from_pem(read(certificate).await?)
+                .ssl_client_key_from_pem(key.as_slice());
         }
         Ok(options)
     }
@@ -137,8 +144,7 @@ impl Settings {
 /// The password in `file`, without the newline at its end.
 async fn password(file: &Path) -> Result<SecretString, Fault> {
     for_its_owner_alone(file).await?;
-    let bytes = tokio::fs::read(file).await.map_err(|error| unreadable(file, error))?;
-    let bytes = Zeroizing::new(bytes);
+    let bytes = Zeroizing::new(read(file).await?);
     let text = std::str::from_utf8(&bytes).map_err(|_| unreadable(file, "it is not UTF-8"))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
@@ -148,10 +154,14 @@ async fn password(file: &Path) -> Result<SecretString, Fault> {
     Ok(SecretString::from(text))
 }
 
+async fn read(file: &Path) -> Result<Vec<u8>, Fault> {
+    tokio::fs::read(file).await.map_err(|error| unreadable(file, error))
+}
+
 /// Refuses a secret that others can read.
 async fn for_its_owner_alone(file: &Path) -> Result<(), Fault> {
     let found = tokio::fs::metadata(file).await.map_err(|error| unreadable(file, error))?;
-    if !found.is_file() || found.len() > PASSWORD_FILE_MAX {
+    if !found.is_file() || found.len() > SECRET_FILE_MAX {
         return Err(unreadable(file, "it must be a regular file, and a small one"));
     }
     if found.mode() & 0o077 != 0 {

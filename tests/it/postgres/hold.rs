@@ -1,6 +1,7 @@
 //! One process serves a database: how it holds it, loses it, and finds out that it was replaced.
 
 use super::outages::BACK;
+use super::proxy::Proxy;
 use crate::harness::eventually;
 use crate::harness::postgres::Database;
 use crate::harness::store::{change, commit, with_two_keys};
@@ -32,6 +33,22 @@ async fn a_hold_that_is_cut_is_taken_again_and_nothing_stops() {
     commit(&store, Some(&set), &set).await.unwrap();
     store.close().await;
     assert!(database.locks().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_the_network_lost_does_not_keep_its_own_process_out() {
+    let database = Database::fresh().await;
+    let proxy = Proxy::to(&database).await;
+    let store = PostgresStore::open(proxy.settings(database.settings())).await.unwrap();
+    let before = database.locks().await;
+    proxy.strand();
+    eventually("the lock is held by another session", BACK, async || {
+        let now = database.locks().await;
+        (now.len() == 1 && now != before).then_some(())
+    })
+    .await;
+    eventually("all is well", BACK, async || store.probe().await.ok()).await;
+    store.close().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

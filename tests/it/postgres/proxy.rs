@@ -30,6 +30,7 @@ pub(super) struct Proxy {
     address: SocketAddr,
     loses: Arc<Mutex<Option<(Commit, Then)>>>,
     hangs: watch::Sender<bool>,
+    strands: watch::Sender<u64>,
 }
 
 impl Proxy {
@@ -37,14 +38,25 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (loses, (hangs, hung)) = (Arc::default(), watch::channel(false));
+        let (strands, stranded) = watch::channel(0);
         let (socket, lose) = (database.server().socket(), Arc::clone(&loses));
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                tokio::spawn(carry(client, socket.clone(), Arc::clone(&lose), hung.clone()));
+                let carrying = carry(client, socket.clone(), Arc::clone(&lose), hung.clone());
+                let (mut stranded, since) = (stranded.clone(), *stranded.borrow());
+                tokio::spawn(async move {
+                    let mut carrying = Box::pin(carrying);
+                    tokio::select! {
+                        () = &mut carrying => {}
+                        () = async { drop(stranded.wait_for(|now| *now > since).await) } => {
+                            std::future::pending().await
+                        }
+                    }
+                });
             }
         });
-        Self { address, loses, hangs }
+        Self { address, loses, hangs, strands }
     }
 
     /// `settings` by this way.
@@ -56,6 +68,12 @@ impl Proxy {
     /// Loses the next COMMIT, or the answer to it.
     pub(super) fn lose(&self, commit: Commit, then: Then) {
         *self.loses.lock().unwrap() = Some((commit, then));
+    }
+
+    /// Forgets every connection that there is: neither end hears of the other any more, nor that it
+    /// is gone. New ones pass.
+    pub(super) fn strand(&self) {
+        self.strands.send_modify(|number| *number += 1);
     }
 
     /// Lets nothing pass either way, new connections included, or lets everything pass again.
