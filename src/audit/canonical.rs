@@ -53,7 +53,7 @@ impl Object {
 fn quote(value: &str, text: &mut String) {
     text.push('"');
     let mut rest = value;
-    while let Some(at) = rest.find(|c: char| c < ' ' || c == '"' || c == '\\') {
+    while let Some(at) = rest.bytes().position(|c| c < b' ' || c == b'"' || c == b'\\') {
         let (plain, special) = rest.split_at(at);
         text.push_str(plain);
         let mut after = special.chars();

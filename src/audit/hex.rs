@@ -5,8 +5,13 @@ const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// `bytes` in lower-case hex.
 pub(super) fn encode(bytes: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(DIGITS.get(usize::from(nibble)).copied().unwrap_or(b'?'));
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 15] {
+            text.push(DIGITS.get(usize::from(nibble)).map_or('?', |digit| char::from(*digit)));
+        }
+    }
+    text
 }
 
 /// The bytes that `text` stands for; none if it is not lower-case hex of whole bytes.

@@ -42,6 +42,11 @@ impl Keys {
         Ok(all)
     }
 
+    /// Adds all of `others`.
+    pub fn extend(&mut self, others: Self) {
+        self.0.extend(others.0);
+    }
+
     /// Adds a key under its own thumbprint.
     pub fn insert(&mut self, algorithm: Algorithm, public: PublicKey) {
         self.0.insert(thumbprint::kid(&public), (algorithm, public));

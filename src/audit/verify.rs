@@ -111,9 +111,10 @@ impl Verifier {
             Some(Finding::Missing { first, .. }) => {
                 let after = self.head.number;
                 self.head.number = linked.number;
-                return match linked.number == first {
-                    true => Err(Finding::Moved { number: first, after }),
-                    false => Ok(()),
+                return if linked.number == first {
+                    Err(Finding::Moved { number: first, after })
+                } else {
+                    Ok(())
                 };
             }
             Some(_) => return Ok(()),
@@ -142,9 +143,10 @@ impl Verifier {
             return Ok(());
         }
         if linked.previous != self.head.hash {
-            return Err(match self.head.number == self.signed_up_to() {
-                true => Finding::Replaced { number: expected },
-                false => Finding::Rehashed { number: self.head.number },
+            return Err(if self.head.number == self.signed_up_to() {
+                Finding::Replaced { number: expected }
+            } else {
+                Finding::Rehashed { number: self.head.number }
             });
         }
         self.head = linked.head();

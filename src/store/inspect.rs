@@ -10,7 +10,7 @@ use crate::audit::{Action, Checkpoint, Head, Origin, Outcome, Record, Verifier};
 use jiff::Timestamp;
 
 /// At most so many records are looked at: those before them are left to `signkeep audit verify`.
-const RECORDS_MAX: u64 = 100_000;
+const RECORDS_MAX: u64 = 20_000;
 const PAGE: u32 = 1000;
 
 /// Looks at the records since the last checkpoint, and says in words what is wrong with them, if

@@ -9,7 +9,8 @@ use crate::store::sqlite::Archive;
 use crate::store::{Error, Kind};
 use std::collections::VecDeque;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Take};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -47,6 +48,12 @@ pub(super) enum Trouble {
     Failure(Failure),
 }
 
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
 impl From<Trouble> for Failure {
     fn from(trouble: Trouble) -> Self {
         match trouble {
@@ -60,7 +67,7 @@ impl From<Trouble> for Failure {
 /// A record that is being read.
 #[derive(Debug)]
 pub(super) enum Source {
-    Files { records: Lines, checkpoints: Lines },
+    Files { records: Box<Lines>, checkpoints: Box<Lines> },
     Database { archive: Arc<Archive>, records: Rows<Linked>, checkpoints: Rows<Checkpoint> },
 }
 
@@ -68,10 +75,14 @@ impl Place {
     pub(super) async fn open(&self) -> Result<Source, Failure> {
         match &self.store {
             Some(store) => Source::database(store, 0).await,
-            None => Ok(Source::Files {
-                records: Lines::of(&self.file),
-                checkpoints: Lines::of(&self.file),
-            }),
+            None => {
+                let files = self.file.iter().map(|path| Stretch::of(path));
+                let files = files.collect::<Result<VecDeque<_>, _>>()?;
+                Ok(Source::Files {
+                    records: Box::new(Lines::of(files.clone())),
+                    checkpoints: Box::new(Lines::of(files)),
+                })
+            }
         }
     }
 }
@@ -155,10 +166,38 @@ pub(super) struct Rows<T> {
     page: VecDeque<Result<T, Error>>,
 }
 
+/// A file as far as it had been written when the source was opened: what comes later is left out
+/// for records and checkpoints alike.
+#[derive(Clone, Debug)]
+struct Stretch {
+    path: PathBuf,
+    inode: (u64, u64),
+    len: u64,
+}
+
+impl Stretch {
+    fn of(path: &Path) -> Result<Self, Failure> {
+        let found = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+        let inode = (found.dev(), found.ino());
+        Ok(Self { path: path.to_owned(), inode, len: found.len() })
+    }
+
+    fn open(self) -> Result<Open, Failure> {
+        let failed = |error| unreadable(&self.path, &error);
+        let file = File::open(&self.path).map_err(failed)?;
+        let found = file.metadata().map_err(failed)?;
+        if (found.dev(), found.ino()) != self.inode || found.len() < self.len {
+            let what = format!("{} was replaced while it was being read", self.path.display());
+            return Err(Failure::new(what).mend("start again; name rotated files, which stay"));
+        }
+        Ok(Open { path: self.path, file: BufReader::new(file.take(self.len)), number: 0 })
+    }
+}
+
 /// The lines of some files, one after the other.
 #[derive(Debug)]
 pub(super) struct Lines {
-    left: VecDeque<PathBuf>,
+    left: VecDeque<Stretch>,
     open: Option<Open>,
     torn: Option<PathBuf>,
 }
@@ -166,22 +205,21 @@ pub(super) struct Lines {
 #[derive(Debug)]
 struct Open {
     path: PathBuf,
-    file: BufReader<File>,
+    file: BufReader<Take<File>>,
     number: u64,
 }
 
 impl Lines {
-    fn of(files: &[PathBuf]) -> Self {
-        Self { left: files.iter().cloned().collect(), open: None, torn: None }
+    fn of(files: VecDeque<Stretch>) -> Self {
+        Self { left: files, open: None, torn: None }
     }
 
     /// The next line that is `wanted`; none at the end of the last file.
     fn next(&mut self, wanted: impl Fn(&[u8]) -> bool) -> Result<Option<Entry>, Trouble> {
         loop {
             let Some(open) = &mut self.open else {
-                let Some(path) = self.left.pop_front() else { return Ok(None) };
-                let file = File::open(&path).map_err(|error| unreadable(&path, &error))?;
-                self.open = Some(Open { path, file: BufReader::new(file), number: 0 });
+                let Some(next) = self.left.pop_front() else { return Ok(None) };
+                self.open = Some(next.open()?);
                 continue;
             };
             open.number += 1;
@@ -216,8 +254,8 @@ async fn archive(path: &Path) -> Result<Archive, Failure> {
     Archive::open(path).await.map_err(|error| Failure::new(error.message))
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Trouble {
-    Trouble::Failure(Failure::new(format!("{} cannot be read: {error}", path.display())))
+fn unreadable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(format!("{} cannot be read: {error}", path.display()))
 }
 
 fn failed(error: Error) -> Trouble {
@@ -235,5 +273,49 @@ fn database(text: &str) -> Result<PathBuf, String> {
     match text.strip_prefix("sqlite:") {
         Some(path) if !path.is_empty() => Ok(PathBuf::from(path)),
         _ => Err("must be sqlite:<path>, e.g. sqlite:/var/lib/signkeep/signkeep.db".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::{Action, Head, Origin, Record};
+    use std::io::Write;
+
+    /// Numbers of the records that are read from `source` to its end.
+    async fn numbers(source: &mut Source) -> Vec<u64> {
+        let mut numbers = Vec::new();
+        while let Some(linked) = source.record().await.unwrap() {
+            numbers.push(linked.number);
+        }
+        numbers
+    }
+
+    fn line(head: &mut Head) -> String {
+        let time = "2026-11-23T18:00:00Z".parse().unwrap();
+        head.link(Record::new(time, &Origin::service(""), Action::Start)).to_json() + "\n"
+    }
+
+    #[tokio::test]
+    async fn what_is_written_after_the_start_is_left_out_and_a_file_put_in_its_place_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, other) = (folder.path().join("a.jsonl"), folder.path().join("b.jsonl"));
+        let mut head = Head::EMPTY;
+        std::fs::write(&path, line(&mut head) + &line(&mut head)).unwrap();
+        let place = Place { file: vec![path.clone()], store: None };
+        let mut before = place.open().await.unwrap();
+        let mut replaced = place.open().await.unwrap();
+        let mut file = File::options().append(true).open(&path).unwrap();
+        file.write_all(line(&mut head).as_bytes()).unwrap();
+        assert_eq!(numbers(&mut before).await, [1, 2]);
+        assert_eq!(before.torn(), None);
+        assert_eq!(numbers(&mut place.open().await.unwrap()).await, [1, 2, 3]);
+
+        std::fs::copy(&path, &other).unwrap();
+        std::fs::rename(&other, &path).unwrap();
+        let Err(Trouble::Failure(failure)) = replaced.record().await else {
+            panic!("another file was read");
+        };
+        assert!(failure.what.contains("a.jsonl was replaced"), "{failure:?}");
     }
 }

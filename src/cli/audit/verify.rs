@@ -14,9 +14,10 @@ use std::path::{Path, PathBuf};
 pub(in crate::cli) struct Args {
     #[command(flatten)]
     place: Place,
-    /// The public keys, as `signkeep audit keys` printed them, from where they were kept.
-    #[arg(long, value_name = "JWKS")]
-    keys: PathBuf,
+    /// The public keys, as `signkeep audit keys` printed them, from where they were kept; older
+    /// and newer ones together, if the audit key was rotated.
+    #[arg(long, value_name = "JWKS", num_args = 1.., required = true)]
+    keys: Vec<PathBuf>,
     /// A checkpoint that was kept elsewhere: the record must still have it.
     #[arg(long, value_name = "FILE")]
     after: Option<PathBuf>,
@@ -32,8 +33,7 @@ pub(in crate::cli) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<(), Failure> {
-    let keys = Keys::from_jwks(&text(&args.keys)?)
-        .map_err(|wrong| Failure::new(format!("{}: {wrong}", args.keys.display())))?;
+    let keys = keys(&args.keys)?;
     let kept = args.after.as_deref().map(kept).transpose()?;
     let mut source = args.place.open().await?;
     let beginning = if args.partial { Beginning::Moved } else { Beginning::Whole };
@@ -167,17 +167,24 @@ fn as_json(finding: &Finding) -> Value {
     })
 }
 
+fn keys(files: &[PathBuf]) -> Result<Keys, Failure> {
+    let mut keys = Keys::default();
+    for file in files {
+        let more = Keys::from_jwks(&text(file)?)
+            .map_err(|wrong| Failure::new(format!("{}: {wrong}", file.display())))?;
+        keys.extend(more);
+    }
+    Ok(keys)
+}
+
 /// A checkpoint that was kept: the compact JWS, or the line of a file that it stood in.
 fn kept(path: &Path) -> Result<Checkpoint, Failure> {
     let text = text(path)?;
     let text = text.trim();
-    let parsed = match Entry::is_checkpoint(text.as_bytes()) {
-        true => match Entry::from_json(text) {
-            Ok(Entry::Checkpoint(checkpoint)) => Ok(checkpoint),
-            Ok(Entry::Record(_)) => Err(Malformed::new("is a record")),
-            Err(wrong) => Err(wrong),
-        },
-        false => Checkpoint::parse(text),
+    let parsed = match Entry::from_json(text) {
+        Ok(Entry::Checkpoint(checkpoint)) => Ok(checkpoint),
+        Ok(Entry::Record(_)) => Err(Malformed::new("it is a record")),
+        Err(_) => Checkpoint::parse(text),
     };
     parsed.map_err(|wrong| {
         Failure::new(format!("{} is not a checkpoint: {wrong}", path.display()))

@@ -1,7 +1,13 @@
 //! `signkeep audit …` as its reader meets it.
 
-use super::stored::Stored;
+use super::book::{Book, Signer};
+use super::stored::{Stored, audit};
+use crate::harness::tools::{repository, run_command};
 use serde_json::Value;
+use signkeep::store::Store;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
 
 #[tokio::test]
 async fn what_is_exported_verifies_in_as_many_files_as_it_is_cut_into() {
@@ -84,6 +90,55 @@ async fn a_damaged_file_is_named_with_its_line_and_a_torn_end_is_left_out_with_a
         let said = stored.audit(&[&verify[..], &["a.jsonl"]].concat()).await;
         assert!(said.stdout.contains("\"unreadable\""), "{said:?}");
     }
+}
+
+#[tokio::test]
+async fn keys_from_before_and_after_a_rotation_are_given_together() {
+    let mut book = Book::sample();
+    let older = Arc::clone(&book.signer);
+    book.signer = Signer::new();
+    book.checkpoint();
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write("a.jsonl", &format!("{}\n", book.lines.join("\n")));
+    write("older.json", &older.jwks());
+    write("newer.json", &book.signer.jwks());
+    let verify = async |keys: &[&str]| {
+        let args = [&["verify", "--file", "a.jsonl", "--keys"], keys].concat();
+        audit(folder.path(), &args).await
+    };
+    assert!(verify(&["older.json", "newer.json"]).await.success);
+    let said = verify(&["older.json"]).await;
+    let words = format!("checkpoint 4 is signed by the key {}", book.signer.kid);
+    assert!(said.stderr.contains(&words), "{said:?}");
+    let said = verify(&["newer.json"]).await;
+    assert!(said.stderr.contains("checkpoint 1 is signed by the key "), "{said:?}");
+}
+
+#[tokio::test]
+async fn the_commands_of_the_documentation_work_as_pasted() {
+    let (stored, store) = Stored::sample().await;
+    let folder = stored.path("");
+    std::fs::create_dir(folder.join(".signkeep")).unwrap();
+    let export = stored.audit(&["export", "--store", &stored.url()]).await.stdout;
+    let (first, second) = export.split_at(export.match_indices('\n').nth(12).unwrap().0 + 1);
+    stored.write("audit-1.jsonl", first);
+    stored.write("audit-2.jsonl", second);
+    store.close().await;
+    std::fs::copy(folder.join("keys.db"), folder.join(".signkeep/signkeep.db")).unwrap();
+    let page = std::fs::read_to_string(repository("docs/audit.md")).unwrap();
+    let blocks: Vec<&str> =
+        page.split("```sh\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 3, "{blocks:?}");
+    let program = Path::new(env!("CARGO_BIN_EXE_signkeep"));
+    let path =
+        format!("{}:{}", program.parent().unwrap().display(), std::env::var("PATH").unwrap());
+    let mut shell = Command::new("bash");
+    let script = format!("set -eu; cd '{}'; {}", folder.display(), blocks.join("\n"));
+    shell.args(["-c", &script]).env("PATH", path);
+    let said = run_command(shell).await;
+    assert!(said.success, "{said:?}");
+    assert_eq!(said.stdout.matches("Records 1 to 35: whole, in order, unchanged.").count(), 2);
 }
 
 #[tokio::test]

@@ -152,7 +152,7 @@ pub(crate) async fn checkpoints_come_back_in_order_and_follow_each_other(bed: &i
     let store = bed.open().await;
     assert_eq!(store.checkpoints(0, 9).await.unwrap(), [first.clone(), second.clone()]);
     assert_eq!(store.checkpoints(0, 1).await.unwrap(), [first]);
-    assert_eq!(store.checkpoints(1, 9).await.unwrap(), [second.clone()]);
+    assert_eq!(store.checkpoints(1, 9).await.unwrap(), std::slice::from_ref(&second));
     assert_eq!(store.last_checkpoint().await.unwrap(), Some(second));
 }
 
@@ -262,13 +262,13 @@ pub(crate) async fn of_a_long_unsigned_record_only_the_end_is_looked_at(bed: &im
     let store = bed.open().await;
     let set = key_set("default", Algorithm::Es256);
     let batch = vec![record(&set, Action::Sign); 1_000];
-    for _ in 0..101 {
+    for _ in 0..21 {
         store.append_audit(&batch).await.unwrap();
     }
     bed.raw("DROP TRIGGER audit_never_updated").await.unwrap();
     bed.raw("UPDATE audit SET caller = 'somebody else' WHERE number = 900").await.unwrap();
     assert_eq!(inspect(&*store, at(41)).await.unwrap(), None);
-    bed.raw("UPDATE audit SET caller = 'somebody else' WHERE number = 100900").await.unwrap();
+    bed.raw("UPDATE audit SET caller = 'somebody else' WHERE number = 20900").await.unwrap();
     let flaw = inspect(&*store, at(41)).await.unwrap().unwrap();
-    assert!(flaw.starts_with("record 100900 was changed"), "{flaw}");
+    assert!(flaw.starts_with("record 20900 was changed"), "{flaw}");
 }
