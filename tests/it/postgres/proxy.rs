@@ -50,7 +50,7 @@ impl Proxy {
                     tokio::select! {
                         () = &mut carrying => {}
                         () = async { drop(stranded.wait_for(|now| *now > since).await) } => {
-                            std::future::pending().await
+                            std::future::pending::<()>().await;
                         }
                     }
                 });
