@@ -232,8 +232,8 @@ fn anything_but_loopback_is_refused() {
 }
 
 #[test]
-fn only_sqlite_is_a_store() {
-    for url in ["postgres://db/keys", "signkeep.db", "sqlite:", "sqlite::memory:", "sqlite://x"] {
+fn what_names_no_store_is_refused_with_the_forms_that_do() {
+    for url in ["mysql://me@db/keys", "signkeep.db", "sqlite:", "sqlite::memory:", "sqlite://x"] {
         let text = with_token(&format!("[store]\nurl = \"{url}\"\n"));
         let error = parse(&text).unwrap_err();
         assert_eq!(

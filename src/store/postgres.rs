@@ -7,7 +7,7 @@
 //!
 //! Every wait has an end: at the server (statements, locks, transactions left open) and, a little
 //! later, here. A connection that a call was cut short on is closed, not used again. Whether a
-//! COMMIT without an answer was carried out is unknown until [`Store::settle`] has had its turn at
+//! COMMIT without an answer was carried out is unknown until [`super::Store::settle`] has had its turn at
 //! that row, which the server gives it only once the other transaction has ended.
 
 mod claim;

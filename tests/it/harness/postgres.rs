@@ -316,6 +316,12 @@ impl Database {
         self.number(format!("SELECT COUNT(*) {LOCKS} AND NOT granted")).await > 0
     }
 
+    /// Whether a store waits for somebody else's transaction.
+    pub(crate) async fn is_blocked(&self) -> bool {
+        let sql = format!("SELECT COUNT(*) FROM {STORES} AND wait_event_type = 'Lock'");
+        self.number(sql).await > 0
+    }
+
     async fn number(&self, sql: String) -> i64 {
         let mut connection = self.connection().await;
         let number = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(&mut connection).await;

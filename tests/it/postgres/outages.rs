@@ -129,6 +129,35 @@ async fn a_commit_without_an_answer_is_unknown_until_the_store_has_settled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn settling_waits_for_a_commit_that_is_still_on_its_way_though_nobody_waits_for_it() {
+    let database = Database::fresh().await;
+    let proxy = Proxy::to(&database).await;
+    let store = Arc::new(PostgresStore::open(proxy.settings(database.settings())).await.unwrap());
+    let set = with_two_keys(&*store, "default").await;
+    let mut after = set.clone();
+    after.rotation_hold = Hold::On;
+    let change = change(Some(&set), &after);
+    proxy.lose(Commit::Held, Then::Cut);
+    tokio::select! {
+        done = store.commit(&change) => panic!("it is not held: {done:?}"),
+        () = proxy.holds() => {}
+    }
+    let settling = tokio::spawn({
+        let store = store.clone();
+        async move { store.settle().await }
+    });
+    eventually("settling waits for its turn", BACK, async || {
+        database.is_blocked().await.then_some(())
+    })
+    .await;
+    assert_eq!(store.key_set(&set.id).await.unwrap().unwrap().rotation_hold, Hold::Off);
+    proxy.let_go();
+    settling.await.unwrap().unwrap();
+    assert_eq!(store.key_set(&set.id).await.unwrap().unwrap().rotation_hold, Hold::On);
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_network_that_hangs_makes_nobody_wait_for_ever_and_leaves_nothing_behind() {
     let database = Database::fresh().await;
     let proxy = Proxy::to(&database).await;

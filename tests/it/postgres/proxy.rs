@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// What becomes of the next COMMIT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(super) enum Commit {
     Withheld,
     /// The server carries it out, and its answer is lost.
     Unanswered,
+    /// It is on its way until it is let go; nobody waits for its answer.
+    Held,
 }
 
 /// What becomes of the connection then.
@@ -31,6 +33,14 @@ pub(super) struct Proxy {
     loses: Arc<Mutex<Option<(Commit, Then)>>>,
     hangs: watch::Sender<bool>,
     strands: watch::Sender<u64>,
+    way: Way,
+}
+
+/// Where a COMMIT is held.
+#[derive(Clone, Default)]
+struct Way {
+    reached: Arc<Notify>,
+    go: Arc<Notify>,
 }
 
 impl Proxy {
@@ -39,11 +49,14 @@ impl Proxy {
         let address = listener.local_addr().unwrap();
         let (loses, (hangs, hung)) = (Arc::default(), watch::channel(false));
         let (strands, stranded) = watch::channel(0);
+        let way = Way::default();
+        let held = way.clone();
         let (socket, lose) = (database.server().socket(), Arc::clone(&loses));
         tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let carrying = carry(client, socket.clone(), Arc::clone(&lose), hung.clone());
+                let lose = Arc::clone(&lose);
+                let carrying = carry(client, socket.clone(), lose, hung.clone(), held.clone());
                 let (mut stranded, since) = (stranded.clone(), *stranded.borrow());
                 tokio::spawn(async move {
                     let mut carrying = Box::pin(carrying);
@@ -56,7 +69,7 @@ impl Proxy {
                 });
             }
         });
-        Self { address, loses, hangs, strands }
+        Self { address, loses, hangs, strands, way }
     }
 
     /// `settings` by this way.
@@ -68,6 +81,16 @@ impl Proxy {
     /// Loses the next COMMIT, or the answer to it.
     pub(super) fn lose(&self, commit: Commit, then: Then) {
         *self.loses.lock().unwrap() = Some((commit, then));
+    }
+
+    /// Until a COMMIT is held.
+    pub(super) async fn holds(&self) {
+        self.way.reached.notified().await;
+    }
+
+    /// Lets the COMMIT that is held reach the server.
+    pub(super) fn let_go(&self) {
+        self.way.go.notify_one();
     }
 
     /// Forgets every connection that there is: neither end hears of the other any more, nor that it
@@ -87,6 +110,7 @@ async fn carry(
     socket: PathBuf,
     loses: Arc<Mutex<Option<(Commit, Then)>>>,
     mut hung: watch::Receiver<bool>,
+    way: Way,
 ) {
     let Ok(mut server) = UnixStream::connect(socket).await else { return };
     let (mut up, mut down) = ([0; 16384], [0; 16384]);
@@ -99,7 +123,11 @@ async fn carry(
                 hung.wait_for(|hung| !hung).await.unwrap();
                 let commits = chunk.windows(7).any(|window| window == b"COMMIT\0");
                 let lost = commits.then(|| loses.lock().unwrap().take()).flatten();
-                if lost.is_none_or(|(commit, _)| commit == Commit::Unanswered)
+                if lost.is_some_and(|(commit, _)| commit == Commit::Held) {
+                    way.reached.notify_one();
+                    way.go.notified().await;
+                }
+                if lost.is_none_or(|(commit, _)| commit != Commit::Withheld)
                     && server.write_all(chunk).await.is_err()
                 {
                     return;
