@@ -14,6 +14,7 @@ mod prober;
 mod process;
 mod reload;
 mod seeder;
+mod store;
 
 pub use audit::{KeyringSeal, StoreSink};
 #[cfg(feature = "aws-kms")]
@@ -22,6 +23,7 @@ pub use backends::pkcs11_settings;
 pub use file::write_whole;
 pub use listeners::{Addresses, Bound};
 pub use pin_memory::StorePinMemory;
+pub use store::{is_served, open_store};
 
 use crate::access::Access;
 use crate::audit::Recorder;
@@ -34,8 +36,7 @@ use crate::keyring::{self, Keyring};
 use crate::management::Management;
 use crate::metrics::Metrics;
 use crate::shutdown::{Shutdown, Stop};
-use crate::store::sqlite::SqliteStore;
-use crate::store::{self, Store};
+use crate::store::{Store, inspect};
 use crate::telemetry::Telemetry;
 use crate::transport::Address;
 use crate::{grpc, http, management};
@@ -85,12 +86,10 @@ impl App {
             );
         }
         let bound = Bound::bind(&config.listeners, &clock).await?;
-        let store: Arc<dyn Store> = Arc::new(
-            SqliteStore::open(&config.store)
-                .await
-                .with_context(|| format!("the store {}", config.store.display()))?,
-        );
-        store::inspect(&*store, SystemClock.now()).await.context("the audit record")?;
+        let store = open_store(&config.store)
+            .await
+            .with_context(|| format!("the store {}", config.store))?;
+        inspect(&*store, SystemClock.now()).await.context("the audit record")?;
         let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
         let mut opened = BTreeMap::new();
         for (name, settings) in &config.backends {
@@ -101,7 +100,6 @@ impl App {
             opened.insert(name.clone(), backend);
         }
         let metrics = Metrics::new();
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let audit = Audit::new(&config.audit, &store, Arc::clone(&clock))?;
         let keyring = Keyring::open(keyring::Parts {
             store: store.clone(),

@@ -24,6 +24,18 @@ impl Clock for SystemClock {
     }
 }
 
+/// The time since some moment in the past, suspension included: for how long something may still be
+/// relied on. It never goes backwards, and no wall clock moves it.
+pub fn since_boot() -> Duration {
+    #[cfg(target_os = "linux")]
+    let id = rustix::time::ClockId::Boottime;
+    #[cfg(not(target_os = "linux"))]
+    let id = rustix::time::ClockId::Monotonic;
+    let now = rustix::time::clock_gettime(id);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or_default();
+    Duration::new(seconds, u32::try_from(now.tv_nsec).unwrap_or_default())
+}
+
 /// A clock that stands still until it is moved.
 #[derive(Debug)]
 pub struct FrozenClock(Mutex<Timestamp>);

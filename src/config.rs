@@ -33,6 +33,7 @@ pub use limits::Limits;
 pub use listeners::{Listener, Listeners, loopback};
 pub use log::{Form, Log};
 pub use span::{Span, words};
+pub use store::{Host, HostName, Postgres, Store, StoreTls};
 
 use crate::access::{self, Binding};
 use crate::key::{BackendName, KeySetId, PublicationLimits};
@@ -40,7 +41,7 @@ use document::Document;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 /// The manual: every setting with its default and what it is for.
@@ -49,8 +50,8 @@ pub const DEFAULTS: &str = include_str!("config/default.toml");
 /// What the service runs on.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The SQLite database.
-    pub store: PathBuf,
+    /// Where the truth about keys is kept.
+    pub store: Store,
     /// Where private keys live; at least one.
     pub backends: BTreeMap<BackendName, Backend>,
     /// Where the service listens.

@@ -4,6 +4,7 @@
 //! One change is one transaction. It compares revisions, so of two changes made to the same key set
 //! at once, one is refused and made again on what the other left.
 
+pub mod postgres;
 pub mod sqlite;
 
 mod inspect;
@@ -92,6 +93,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Sets or, with none, removes that hash.
     async fn set_refused_pin(&self, token: &str, hash: Option<&str>) -> Result<(), Error>;
+
+    /// Refuses if another process may have changed the store since this one last heard that it is
+    /// alone: then what it holds in memory is not to be acted on. Asks nobody, waits for nothing.
+    fn standing(&self) -> Result<(), Error>;
 
     /// Returns once every commit that began before has landed or failed, whether or not its caller
     /// still waits: what is read afterwards is not made untrue by one of them.

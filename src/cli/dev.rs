@@ -65,7 +65,11 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let lock = directory.lock()?;
     let file = directory.config(&module, TOKEN_LABEL, args.http)?;
     let mut config = Config::load(&file, config::environment())?;
-    directory.nothing_is_lost(&config.store, || has_token(&module, directory.path()))?;
+    let database = match &config.store {
+        config::Store::Sqlite(path) => Some(path.as_path()),
+        config::Store::Postgres(_) => None,
+    };
+    directory.nothing_is_lost(database, || has_token(&module, directory.path()))?;
     let so_pin = directory.so_pin()?;
     let pin = directory.user_pin()?;
     directory.clear_half_made()?;

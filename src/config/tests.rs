@@ -76,7 +76,7 @@ fn the_manual_with_its_examples_is_a_configuration() {
 #[test]
 fn a_small_file_has_every_default() {
     let config = parse(SMALL).unwrap();
-    assert_eq!(config.store, Path::new("/etc/signkeep/signkeep.db"));
+    assert_eq!(config.store, Store::Sqlite("/etc/signkeep/signkeep.db".into()));
     assert_eq!(config.lease, Duration::from_secs(60));
     assert_eq!(config.default_key_set.as_str(), "default");
     let listeners: Vec<_> = config
@@ -100,6 +100,39 @@ fn a_small_file_has_every_default() {
     assert!(token.workers > 0);
     let limits = config.publication_limits();
     assert_eq!(limits.propagation_delay_min(), Duration::from_secs(90));
+}
+
+#[test]
+fn a_store_in_postgresql_has_its_secrets_in_files() {
+    let with =
+        |url: &str, more: &str| parse(&with_token(&format!("[store]\nurl = \"{url}\"\n{more}")));
+    let url = "postgres://me@db.example:6432/keys?sslmode=verify-full";
+    let files = "password_file = \"pw\"\nca_file = \"ca.pem\"\n";
+    let client = "certificate_file = \"me.pem\"\nkey_file = \"me.key\"\n";
+    let config = with(url, &format!("{files}{client}")).unwrap();
+    let expected = Postgres {
+        host: Host::Tcp("db.example".to_owned()),
+        port: 6432,
+        user: "me".to_owned(),
+        database: "keys".to_owned(),
+        password_file: Some("/etc/signkeep/pw".into()),
+        tls: Some(StoreTls {
+            host_name: HostName::Checked,
+            ca_file: Some("/etc/signkeep/ca.pem".into()),
+            client: Some(("/etc/signkeep/me.pem".into(), "/etc/signkeep/me.key".into())),
+        }),
+    };
+    assert_eq!(config.store, Store::Postgres(expected));
+    assert_eq!(config.store.to_string(), "postgres://me@db.example:6432/keys");
+
+    let field = |url: &str, more: &str| with(url, more).unwrap_err().field;
+    assert_eq!(field(url, "key_file = \"me.key\"\n"), "store.certificate_file");
+    assert_eq!(field(url, "certificate_file = \"me.pem\"\n"), "store.key_file");
+    assert_eq!(field("postgres://me@localhost/keys", "ca_file = \"ca.pem\"\n"), "store.url");
+    assert_eq!(field("sqlite:keys.db", "password_file = \"pw\"\n"), "store.password_file");
+    assert_eq!(field("mysql://me@localhost/keys", ""), "store.url");
+    let secret = with("postgres://me:hunter2@localhost/keys", "").unwrap_err();
+    assert!(!secret.to_string().contains("hunter2"), "{secret}");
 }
 
 #[test]
@@ -153,7 +186,7 @@ fn the_environment_comes_before_the_file() {
         ],
     )
     .unwrap();
-    assert_eq!(config.store, Path::new("/var/lib/keys.db"));
+    assert_eq!(config.store, Store::Sqlite("/var/lib/keys.db".into()));
     assert_eq!(config.lease, Duration::from_secs(30));
     let token = token(&config);
     assert_eq!(token.workers, 5);
@@ -195,8 +228,8 @@ fn a_list_in_the_environment_has_no_gaps() {
 }
 
 #[test]
-fn only_sqlite_is_a_store() {
-    for url in ["postgres://db/keys", "signkeep.db", "sqlite:", "sqlite::memory:", "sqlite://x"] {
+fn what_names_no_store_is_refused_with_the_forms_that_do() {
+    for url in ["mysql://me@db/keys", "signkeep.db", "sqlite:", "sqlite::memory:", "sqlite://x"] {
         let text = with_token(&format!("[store]\nurl = \"{url}\"\n"));
         let error = parse(&text).unwrap_err();
         assert_eq!(

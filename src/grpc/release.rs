@@ -42,7 +42,8 @@ impl Seal {
         if keyring.still_signs(key_set, *kid) {
             return Ok(());
         }
-        let error = match keyring.key_set(key_set) {
+        let set = keyring.holds_its_store().and_then(|()| keyring.key_set(key_set));
+        let error = match set {
             Err(error) => error,
             Ok(set) if set.service != Service::Enabled => Error::Disabled { id: set.id.clone() },
             Ok(set) => Refusal::Changed { current: set.current().map(|key| key.kid) }.into(),

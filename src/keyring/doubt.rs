@@ -51,8 +51,15 @@ impl Doubt {
 }
 
 impl Keyring {
-    /// Refuses to sign once a doubt is too old.
+    /// Refuses if another process may serve the store by now: it may have withdrawn the key that
+    /// signs here.
+    pub fn holds_its_store(&self) -> Result<(), Error> {
+        self.store().standing().map_err(Error::Store)
+    }
+
+    /// Refuses to sign once a doubt is too old, or if another process may serve the store.
     pub(super) fn certain_enough(&self) -> Result<(), Error> {
+        self.holds_its_store()?;
         if self.0.doubt.age() <= SIGNING_IN_DOUBT_MAX {
             return Ok(());
         }

@@ -96,6 +96,7 @@ impl Keyring {
                     return Err(error);
                 }
             };
+            self.holds_its_store()?;
             // From the check to the answer nothing is awaited: what is recorded as released is.
             if self.still_signs(asked.id, signer.kid) {
                 place.fill(|record| record.outcome = audit::Outcome::Done);
@@ -111,7 +112,8 @@ impl Keyring {
     /// Whether `kid` is still the key that signs for this key set: whoever keeps a signature waiting
     /// before it is handed to the transport asks again at that instant.
     pub fn still_signs(&self, id: &KeySetId, kid: Kid) -> bool {
-        self.line(id).is_ok_and(|line| line.ready(Some(kid)).is_ok())
+        self.holds_its_store().is_ok()
+            && self.line(id).is_ok_and(|line| line.ready(Some(kid)).is_ok())
     }
 }
 

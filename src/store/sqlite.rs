@@ -6,26 +6,38 @@
 //! SQLite itself would go on writing to the one that is gone.
 
 mod archive;
-mod commit;
-mod difference;
 mod fault;
-mod load;
 mod open;
+
+#[path = "sql/commit.rs"]
+mod commit;
+#[path = "sql/difference.rs"]
+mod difference;
+#[path = "sql/load.rs"]
+mod load;
+#[path = "sql/port.rs"]
+mod port;
+#[path = "sql/read.rs"]
+mod read;
+#[path = "sql/record.rs"]
 mod record;
+#[path = "sql/reservations.rs"]
 mod reservations;
 
 pub use archive::Archive;
 
-use super::row::{AnswerRow, KeyRow, number_to, time_us};
-use super::{Answer, Change, Error, Image, RequestKey, Store};
-use crate::audit::{Checkpoint, Head, Linked, Record};
-use crate::key::{Key, KeySet, KeySetId, Kid, MaterialId, Reservation, StateName};
-use async_trait::async_trait;
-use fault::{Fault, finish, read, within};
-use jiff::Timestamp;
+use super::Error;
+use crate::audit::Head;
+use fault::{Fault, finish, within};
 use open::{Claim, Identity};
+// What the files of `sql/` call them.
+use SqliteStore as Adapter;
+use sqlx::Sqlite as Engine;
+use sqlx::Transaction;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{Sqlite, Transaction};
+use sqlx::sqlite::{
+    SqliteConnection as Connection, SqliteQueryResult as Done, SqliteRow as TableRow,
+};
 use std::path::Path;
 use std::time::Duration;
 
@@ -68,7 +80,7 @@ impl SqliteStore {
         open::is_claimed(path)
     }
 
-    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, Fault> {
+    async fn begin(&self) -> Result<Transaction<'static, Engine>, Fault> {
         if self.claim.identities().await? != self.files {
             return Err(Fault::file(
                 self.claim.path(),
@@ -78,274 +90,57 @@ impl SqliteStore {
         Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
     }
 
-    /// COMMIT of what moves the end of the record to `end`.
-    async fn finish_record(
+    /// What `work` reads, all of it as of one commit.
+    async fn read<T>(
         &self,
         op: &'static str,
-        db: Transaction<'static, Sqlite>,
-        end: Head,
-    ) -> Result<(), Error> {
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        within(op, async {
+            let mut db = self.readers.begin().await?;
+            work(&mut db).await
+        })
+        .await
+    }
+
+    /// A transaction that does `work`.
+    async fn write<T>(
+        &self,
+        op: &'static str,
+        work: impl AsyncFnOnce(&mut Connection) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        let (db, done) = within(op, async {
+            let mut db = self.begin().await?;
+            let done = work(&mut db).await?;
+            Ok((db, done))
+        })
+        .await?;
+        finish(op, db).await?;
+        Ok(done)
+    }
+
+    /// The same for what moves the end of the record: `work` is told where this process knows it to
+    /// be, and says where it is then.
+    async fn record<T>(
+        &self,
+        op: &'static str,
+        work: impl AsyncFnOnce(&mut Connection, Option<Head>) -> Result<(T, Head), Fault>,
+    ) -> Result<T, Error> {
+        let (db, done, end) = within(op, async {
+            let mut db = self.begin().await?;
+            let (done, end) = work(&mut db, self.end.get()).await?;
+            Ok((db, done, end))
+        })
+        .await?;
         let turn = self.end.moving();
         finish(op, db).await?;
         self.end.moved(turn, end);
+        Ok(done)
+    }
+
+    /// Nobody else can have the file.
+    const fn standing(&self) -> Result<(), Error> {
         Ok(())
-    }
-}
-
-#[async_trait]
-impl Store for SqliteStore {
-    async fn load(&self) -> Result<Image, Error> {
-        within("load", async {
-            let mut db = self.readers.begin().await?;
-            load::image(&mut db).await
-        })
-        .await
-    }
-
-    async fn key_set(&self, id: &KeySetId) -> Result<Option<KeySet>, Error> {
-        within("key_set", async {
-            let mut db = self.readers.begin().await?;
-            load::key_set(&mut db, id).await
-        })
-        .await
-    }
-
-    async fn key(&self, id: &KeySetId, kid: &Kid) -> Result<Option<Key>, Error> {
-        within("key", async {
-            let row = sqlx::query("SELECT * FROM keys WHERE key_set = $1 AND kid = $2")
-                .bind(id.as_str())
-                .bind(kid.to_string())
-                .fetch_optional(&self.readers)
-                .await?;
-            row.as_ref().map(read::<KeyRow, _>).transpose()
-        })
-        .await
-    }
-
-    async fn keys(
-        &self,
-        id: &KeySetId,
-        states: &[StateName],
-        after: Option<(Timestamp, Kid)>,
-        limit: u32,
-    ) -> Result<Vec<Key>, Error> {
-        // Before every key there is: no time is as late, and no kid as long.
-        let (time, kid) = after.map_or((i64::MAX, vec![0xff; 33]), |(time, kid)| {
-            (time_us(time), kid.as_bytes().to_vec())
-        });
-        let mut query = sqlx::query(
-            "SELECT * FROM keys WHERE key_set = $1 AND (created_us, kid_bytes) < ($2, $3) \
-             AND state IN ($5, $6, $7, $8, $9, $10, $11) \
-             ORDER BY created_us DESC, kid_bytes DESC LIMIT $4",
-        )
-        .bind(id.as_str())
-        .bind(time)
-        .bind(kid)
-        .bind(i64::from(limit));
-        for state in StateName::ALL {
-            query = query.bind(states.contains(&state).then_some(state.as_str()));
-        }
-        within("keys", async {
-            let rows = query.fetch_all(&self.readers).await?;
-            rows.iter().map(read::<KeyRow, _>).collect()
-        })
-        .await
-    }
-
-    async fn reserve(&self, reservation: &Reservation) -> Result<(), Error> {
-        const OP: &str = "reserve";
-        let db = within(OP, async {
-            let mut db = self.begin().await?;
-            reservations::reserve(&mut db, reservation).await?;
-            Ok(db)
-        })
-        .await?;
-        finish(OP, db).await
-    }
-
-    async fn reserved(&self, id: &KeySetId, limit: u32) -> Result<Vec<Reservation>, Error> {
-        within("reserved", async {
-            let mut db = self.readers.acquire().await?;
-            reservations::of(&mut db, id, limit).await
-        })
-        .await
-    }
-
-    async fn abandon(&self, material: MaterialId) -> Result<(), Error> {
-        const OP: &str = "abandon";
-        let db = within(OP, async {
-            let mut db = self.begin().await?;
-            reservations::abandon(&mut db, material).await?;
-            Ok(db)
-        })
-        .await?;
-        finish(OP, db).await
-    }
-
-    async fn forget(&self, material: MaterialId) -> Result<(), Error> {
-        const OP: &str = "forget";
-        let db = within(OP, async {
-            let mut db = self.begin().await?;
-            reservations::forget(&mut db, material).await?;
-            Ok(db)
-        })
-        .await?;
-        finish(OP, db).await
-    }
-
-    async fn commit(&self, change: &Change) -> Result<u64, Error> {
-        const OP: &str = "commit";
-        let (db, revision, end) = within(OP, async {
-            let mut db = self.begin().await?;
-            let (revision, end) = commit::apply(&mut db, self.end.get(), change).await?;
-            Ok((db, revision, end))
-        })
-        .await?;
-        self.finish_record(OP, db, end).await?;
-        Ok(revision)
-    }
-
-    async fn answer(
-        &self,
-        request: &RequestKey,
-        since: Timestamp,
-    ) -> Result<Option<Answer>, Error> {
-        within("answer", async {
-            let row = sqlx::query(
-                "SELECT * FROM answers WHERE caller = $1 AND request_id = $2 AND time_us > $3",
-            )
-            .bind(&request.caller)
-            .bind(&request.request_id)
-            .bind(time_us(since))
-            .fetch_optional(&self.readers)
-            .await?;
-            row.as_ref().map(read::<AnswerRow, _>).transpose()
-        })
-        .await
-    }
-
-    async fn keep_answer(&self, answer: &Answer) -> Result<(), Error> {
-        const OP: &str = "keep_answer";
-        let db = within(OP, async {
-            let mut db = self.begin().await?;
-            commit::keep(&mut db, answer, number_to(answer.revision)).await?;
-            Ok(db)
-        })
-        .await?;
-        finish(OP, db).await
-    }
-
-    async fn drop_answers(&self, until: Timestamp) -> Result<(), Error> {
-        const OP: &str = "drop_answers";
-        let db = within(OP, async {
-            let mut db = self.begin().await?;
-            sqlx::query("DELETE FROM answers WHERE time_us < $1")
-                .bind(time_us(until))
-                .execute(&mut *db)
-                .await?;
-            Ok(db)
-        })
-        .await?;
-        finish(OP, db).await
-    }
-
-    async fn append_audit(&self, records: &[Record]) -> Result<Head, Error> {
-        const OP: &str = "append_audit";
-        let (db, end) = within(OP, async {
-            let mut db = self.begin().await?;
-            let end = record::append(&mut db, self.end.get(), records).await?;
-            Ok((db, end))
-        })
-        .await?;
-        self.finish_record(OP, db, end).await?;
-        Ok(end)
-    }
-
-    async fn audit_head(&self) -> Result<Head, Error> {
-        within("audit_head", async { record::head(&mut *self.readers.acquire().await?).await })
-            .await
-    }
-
-    async fn audit_trail(&self, after: u64, limit: u32) -> Result<Vec<Linked>, Error> {
-        within("audit_trail", async {
-            record::trail(&mut *self.readers.acquire().await?, after, limit).await
-        })
-        .await
-    }
-
-    async fn append_checkpoint(&self, checkpoint: &Checkpoint) -> Result<(), Error> {
-        const OP: &str = "append_checkpoint";
-        let db = within(OP, async {
-            let mut db = self.begin().await?;
-            record::append_checkpoint(&mut db, checkpoint).await?;
-            Ok(db)
-        })
-        .await?;
-        finish(OP, db).await
-    }
-
-    async fn checkpoints(&self, after: u64, limit: u32) -> Result<Vec<Checkpoint>, Error> {
-        within("checkpoints", async {
-            record::checkpoints(&mut *self.readers.acquire().await?, after, limit).await
-        })
-        .await
-    }
-
-    async fn last_checkpoint(&self) -> Result<Option<Checkpoint>, Error> {
-        within("last_checkpoint", async {
-            record::last_checkpoint(&mut *self.readers.acquire().await?).await
-        })
-        .await
-    }
-
-    async fn refused_pin(&self, token: &str) -> Result<Option<String>, Error> {
-        within("refused_pin", async {
-            Ok(sqlx::query_scalar("SELECT hash FROM refused_pins WHERE token = $1")
-                .bind(token)
-                .fetch_optional(&self.readers)
-                .await?)
-        })
-        .await
-    }
-
-    async fn set_refused_pin(&self, token: &str, hash: Option<&str>) -> Result<(), Error> {
-        const OP: &str = "set_refused_pin";
-        let db = within(OP, async {
-            let mut db = self.begin().await?;
-            let query = match hash {
-                Some(hash) => sqlx::query(
-                    "INSERT INTO refused_pins (token, hash) VALUES ($1, $2) \
-                     ON CONFLICT (token) DO UPDATE SET hash = excluded.hash",
-                )
-                .bind(token)
-                .bind(hash),
-                None => sqlx::query("DELETE FROM refused_pins WHERE token = $1").bind(token),
-            };
-            query.execute(&mut *db).await?;
-            Ok(db)
-        })
-        .await?;
-        finish(OP, db).await
-    }
-
-    async fn settle(&self) -> Result<(), Error> {
-        // A COMMIT whose caller has gone still holds the one connection that writes, and what probe
-        // writes comes after it. A reader would not do: until the COMMIT is on the disk, readers
-        // see what was before.
-        self.probe().await
-    }
-
-    async fn probe(&self) -> Result<(), Error> {
-        const OP: &str = "probe";
-        let db = within(OP, async {
-            let mut db = self.begin().await?;
-            sqlx::query("UPDATE probe SET number = number + 1 WHERE id = 1")
-                .execute(&mut *db)
-                .await?;
-            Ok(db)
-        })
-        .await?;
-        finish(OP, db).await
     }
 
     async fn close(&self) {

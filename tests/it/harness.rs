@@ -14,6 +14,7 @@ pub(crate) mod kms;
 pub(crate) mod memory;
 #[cfg(feature = "aws-kms")]
 pub(crate) mod ministack;
+pub(crate) mod postgres;
 pub(crate) mod process;
 pub(crate) mod ring;
 pub(crate) mod service;

@@ -18,6 +18,7 @@ mod keyring;
 #[cfg(feature = "aws-kms")]
 mod kms;
 mod management;
+mod postgres;
 mod properties;
 mod recorder;
 mod stories;

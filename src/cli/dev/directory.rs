@@ -185,7 +185,7 @@ issuer = "http://{http}/demo-es256/"
     /// stand in their place, and the keys would be orphans.
     pub(super) fn nothing_is_lost(
         &self,
-        database: &Path,
+        database: Option<&Path>,
         is_token: impl FnOnce() -> Result<bool, Failure>,
     ) -> Result<(), Failure> {
         if !self.is_provisioned() {
@@ -197,7 +197,10 @@ issuer = "http://{http}/demo-es256/"
                 self.0.display()
             )))
         };
-        if !self.is_being_made() && !database.exists() {
+        if let Some(database) = database
+            && !self.is_being_made()
+            && !database.exists()
+        {
             return lost(format!(
                 "the database {} is missing, and nothing else knows the keys in the token",
                 database.display()
@@ -293,7 +296,7 @@ fn cannot(done: &str, path: &Path, error: &io::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Backend, Config};
+    use crate::config::{Backend, Config, Store};
     use secrecy::ExposeSecret;
 
     fn mode(path: &Path) -> u32 {
@@ -354,7 +357,7 @@ mod tests {
         };
         assert_eq!(token.module, module);
         assert_eq!(token.pin_file, directory.path().join(USER_PIN_NAME));
-        assert_eq!(config.store, directory.path().join(DATABASE_NAME));
+        assert_eq!(config.store, Store::Sqlite(directory.path().join(DATABASE_NAME)));
         let made: Vec<_> = config
             .key_sets
             .iter()
@@ -426,15 +429,15 @@ mod tests {
     fn a_lost_database_or_token_is_not_replaced_by_another() {
         let (_outer, directory) = fresh();
         let database = directory.path().join(DATABASE_NAME);
-        directory.nothing_is_lost(&database, || Ok(false)).unwrap();
+        directory.nothing_is_lost(Some(&database), || Ok(false)).unwrap();
         directory.mark_provisioned().unwrap();
-        directory.nothing_is_lost(&database, || Ok(true)).unwrap();
+        directory.nothing_is_lost(Some(&database), || Ok(true)).unwrap();
         directory.mark_in_use().unwrap();
-        let failure = directory.nothing_is_lost(&database, || Ok(true)).unwrap_err();
+        let failure = directory.nothing_is_lost(Some(&database), || Ok(true)).unwrap_err();
         assert!(failure.what.contains(DATABASE_NAME), "{failure:?}");
         fs::write(&database, "rows").unwrap();
-        directory.nothing_is_lost(&database, || Ok(true)).unwrap();
-        let failure = directory.nothing_is_lost(&database, || Ok(false)).unwrap_err();
+        directory.nothing_is_lost(Some(&database), || Ok(true)).unwrap();
+        let failure = directory.nothing_is_lost(Some(&database), || Ok(false)).unwrap_err();
         assert!(failure.what.contains(TOKENS_NAME), "{failure:?}");
     }
 

@@ -3,7 +3,7 @@
 use super::finding::{Finding, Findings};
 use crate::audit::{Checkpoint, Linked};
 use crate::clock::{Clock, SystemClock};
-use crate::config::{Config, Sink, words};
+use crate::config::{Config, Sink, Store, words};
 use crate::store::Error;
 use crate::store::sqlite::Archive;
 use std::fs::{self, OpenOptions};
@@ -18,8 +18,12 @@ pub(super) async fn run(config: &Config, findings: &mut Findings) {
     if config.audit.sinks.contains(&Sink::File) {
         findings.add(file(&config.audit.file.path));
     }
-    if config.audit.sinks.contains(&Sink::Store) && config.store.exists() {
-        findings.add(checkpoints(config).await);
+    // The record in PostgreSQL is read by the service alone.
+    if let Store::Sqlite(store) = &config.store
+        && config.audit.sinks.contains(&Sink::Store)
+        && store.exists()
+    {
+        findings.add(checkpoints(config, store).await);
     }
 }
 
@@ -49,12 +53,12 @@ fn writable(path: &Path) -> io::Result<()> {
     }
 }
 
-async fn checkpoints(config: &Config) -> Finding {
+async fn checkpoints(config: &Config, store: &Path) -> Finding {
     const ABOUT: &str = "audit checkpoints";
     let unreadable = |error: &dyn std::fmt::Display| {
         Finding::wrong(ABOUT, format!("the record cannot be read: {error}"), "see the store's line")
     };
-    let (last, waiting) = match ends(&config.store).await {
+    let (last, waiting) = match ends(store).await {
         Ok(ends) => ends,
         Err(error) => return unreadable(&error),
     };

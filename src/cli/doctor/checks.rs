@@ -2,14 +2,13 @@
 
 use super::finding::{Finding, Findings};
 use super::listeners;
-use crate::app::{StorePinMemory, pkcs11_settings};
+use crate::app::{StorePinMemory, is_served, open_store, pkcs11_settings};
 use crate::backend::pkcs11::{self, Inspection, PinState, Pkcs11Backend, TokenReport};
 use crate::backend::{Backend, Kind};
 use crate::cli::client::Connection;
 use crate::config::{self, Config, Pkcs11, Token};
 use crate::key::BackendName;
 use crate::store::Store;
-use crate::store::sqlite::SqliteStore;
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,10 +46,8 @@ enum Running {
 pub(super) async fn run(config: &Config, retry: Retry, findings: &mut Findings) {
     let running = match running(config).await {
         // Whoever answers on our ports is another unless it has our database.
-        Running::Nothing if is_closed(config) && SqliteStore::is_served(&config.store) => {
-            Running::Unasked
-        }
-        running if SqliteStore::is_served(&config.store) => running,
+        Running::Nothing if is_closed(config) && is_served(&config.store).await => Running::Unasked,
+        running if is_served(&config.store).await => running,
         Running::Nothing => Running::Nothing,
         _ => {
             findings.add(Finding::wrong(
@@ -151,29 +148,41 @@ async fn store(
     running: Running,
     findings: &mut Findings,
 ) -> Option<Arc<dyn Store>> {
-    let path = config.store.display();
+    let place = &config.store;
     if running != Running::Nothing {
-        let what = format!("{path} is in the hands of the running service; its health covers it");
+        let what = format!("{place} is in the hands of the running service; its health covers it");
         findings.add(Finding::ok("store", what));
         return None;
     }
-    let store = match SqliteStore::open(&config.store).await {
+    let store = match open_store(&config.store).await {
         Ok(store) => store,
         Err(error) => {
-            let mend = "make the file and its directory writable, or correct store.url; if another signkeep serves it, stop that one";
-            findings.add(Finding::wrong("store", format!("{path}: {error}"), mend));
+            let mend = match &config.store {
+                config::Store::Sqlite(_) => {
+                    "make the file and its directory writable, or correct store.url; if another signkeep serves it, stop that one"
+                }
+                config::Store::Postgres(_) => {
+                    "correct store.url, the files beside it, or what the server complains of; if another signkeep serves it, stop that one"
+                }
+            };
+            findings.add(Finding::wrong("store", format!("{place}: {error}"), mend));
             return None;
         }
     };
     match store.probe().await {
-        Ok(()) => findings.add(Finding::ok("store", format!("{path} can be read and written"))),
+        Ok(()) => findings.add(Finding::ok("store", format!("{place} can be read and written"))),
         Err(error) => findings.add(Finding::wrong(
             "store",
-            format!("{path}: {error}"),
-            "free space on the disk, or make the file writable",
+            format!("{place}: {error}"),
+            match &config.store {
+                config::Store::Sqlite(_) => "free space on the disk, or make the file writable",
+                config::Store::Postgres(_) => {
+                    "mend what the server complains of; its log says more"
+                }
+            },
         )),
     }
-    Some(Arc::new(store))
+    Some(store)
 }
 
 /// What a backend's checks have in common.

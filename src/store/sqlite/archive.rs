@@ -1,7 +1,8 @@
 //! The record read from the database file and nothing else: by an auditor, also while a service
 //! has the file open. Nothing is written, and nothing is claimed.
 
-use super::fault::{Fault, read, within};
+use super::fault::{Fault, within};
+use super::read::read;
 use super::{open, record};
 use crate::audit::{Checkpoint, Head, Linked};
 use crate::key::{Key, KeySetId};

@@ -1,9 +1,9 @@
 //! What SQLite says, sorted by what the caller can do, in words that say what mends it.
 
-use crate::store::row::{Impossible, Table};
+use crate::audit::Record;
 use crate::store::{Error, Kind, Outcome};
+use sqlx::Row;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row};
 use std::path::Path;
 use std::time::Duration;
 
@@ -126,28 +126,14 @@ pub(super) async fn finish(
     Err(Error { outcome: Outcome::Unknown, ..failed })
 }
 
-/// What a row means, or which row of which table is impossible, and why.
-pub(super) fn read<R, T>(row: &SqliteRow) -> Result<T, Fault>
-where
-    R: for<'r> FromRow<'r, SqliteRow> + Table,
-    T: TryFrom<R, Error = Impossible>,
-{
-    let corrupt = |column: &str, why: String| {
-        let name: String = row.try_get_unchecked(R::KEY).unwrap_or_default();
-        let name: String = name.chars().take(64).collect();
-        Fault::new(
-            Kind::Corrupt,
-            format!("table {}, row {name:?}, column {column}: {why}", R::NAME),
-        )
-    };
-    match R::from_row(row) {
-        Ok(parsed) => T::try_from(parsed).map_err(|wrong| corrupt(wrong.column, wrong.why)),
-        Err(sqlx::Error::ColumnDecode { index, .. }) => Err(corrupt(
-            index.trim_matches('"'),
-            "has a value of another type than it should".to_owned(),
-        )),
-        Err(other) => Err(corrupt("?", other.to_string())),
-    }
+/// The record as it is written: this engine takes any text.
+pub(super) fn storable(record: &Record) -> Record {
+    record.clone()
+}
+
+/// What names a row to a person.
+pub(super) fn name_of(row: &SqliteRow, column: &str) -> String {
+    row.try_get_unchecked(column).unwrap_or_default()
 }
 
 fn late(op: &'static str) -> Error {

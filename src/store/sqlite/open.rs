@@ -26,7 +26,8 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 const READERS: u32 = 4;
 
-static MIGRATOR: Migrator = sqlx::migrate!("src/store/migrations");
+static SHARED: Migrator = sqlx::migrate!("src/store/migrations/shared");
+static OWN: Migrator = sqlx::migrate!("src/store/migrations/sqlite");
 
 /// The database file and the lock on it.
 #[derive(Debug)]
@@ -240,7 +241,8 @@ async fn check(connection: &mut SqliteConnection) -> Result<(), Fault> {
 }
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
-    MIGRATOR
+    let all = SHARED.iter().chain(OWN.iter()).cloned().collect();
+    Migrator::with_migrations(all)
         .run(connection)
         .await
         .map_err(|error| match error {

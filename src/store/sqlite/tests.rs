@@ -1,5 +1,5 @@
 use super::*;
-use crate::store::Kind;
+use crate::store::{Kind, Store};
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions, Connection};
 

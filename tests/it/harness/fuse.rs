@@ -168,6 +168,10 @@ impl Store for FusedStore {
         self.1.act(self.0.keep_answer(answer)).await
     }
 
+    fn standing(&self) -> Result<(), Error> {
+        self.0.standing()
+    }
+
     async fn settle(&self) -> Result<(), Error> {
         self.land().await;
         self.1.act(self.0.settle()).await

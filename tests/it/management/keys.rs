@@ -103,8 +103,8 @@ async fn rotate_answers_201_with_the_fresh_next_key() {
     assert_eq!(rig.life.set().previous()[0].kid, current);
     let trail = rig.world.store.audit_trail(0, 100).await.unwrap();
     let record = &trail.last().unwrap().record;
-    assert_eq!((record.caller.as_str(), record.reason.as_str()), ("client:operator", "auth0-api"));
-    assert_eq!(record.request, got.header("x-request-id"));
+    assert_eq!((&*record.caller, record.reason.as_str()), ("client:operator", "auth0-api"));
+    assert_eq!(&*record.request, got.header("x-request-id"));
 }
 
 #[tokio::test]

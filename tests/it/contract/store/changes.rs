@@ -340,14 +340,10 @@ pub(crate) async fn a_change_dropped_at_any_point_happens_whole_or_not_at_all(be
     let store = bed.open().await;
     let mut set = with_two_keys(&*store, "default").await;
     let (mut nothing, mut whole) = (0, 0);
-    for polls in 0.. {
-        let mut after = set
-            .rotate(
-                at(20),
-                Approval::Forced,
-                Some(key(&set, 3 + u8::try_from(polls).unwrap(), next())),
-            )
-            .unwrap();
+    let mut polls = 0;
+    for number in 3.. {
+        let new = key(&set, number, next());
+        let mut after = set.rotate(at(20), Approval::Forced, Some(new)).unwrap();
         after.undo = None;
         let new = after.keys.last().unwrap().clone();
         store.reserve(&reservation(&new)).await.unwrap();
@@ -373,11 +369,14 @@ pub(crate) async fn a_change_dropped_at_any_point_happens_whole_or_not_at_all(be
             set = found;
             whole += 1;
         }
-        if done.is_some() {
-            break;
+        match done {
+            None => polls += 1,
+            Some(_) if nothing > 3 => break,
+            // An engine that answers at once leaves few points; once more from the first.
+            Some(_) => polls = 0,
         }
     }
-    assert!(nothing > 3 && whole > 0, "{nothing} nothing, {whole} whole");
+    assert!(whole > 0);
 }
 
 /// The future's output, unless it is pending more than `polls` times: then it is dropped.

@@ -40,7 +40,8 @@ pub(crate) async fn every_record_comes_back_as_it_was_chained(bed: &impl Bed) {
     let end = store.append_audit(&written).await.unwrap();
     let trail = store.audit_trail(0, 100).await.unwrap();
     let found: Vec<Record> = trail.iter().map(|linked| linked.record.clone()).collect();
-    assert_eq!(found, written);
+    let kept = |record: Record| Record { detail: bed.kept(&record.detail), ..record };
+    assert_eq!(found, written.into_iter().map(kept).collect::<Vec<_>>());
     assert_whole(&trail);
     assert_eq!(trail.last().unwrap().head(), end);
     store.close().await;
@@ -210,7 +211,7 @@ pub(crate) async fn a_hash_that_is_none_stops_no_change(bed: &impl Bed) {
     let store = bed.open().await;
     let set = with_two_keys(&*store, "default").await;
     let ruined = INTRUDER.replace("previous, hash", "previous, previous || X'00'");
-    assert!(bed.raw(&ruined).await.unwrap_err().contains("CHECK"));
+    assert!(bed.raw(&ruined).await.unwrap_err().to_lowercase().contains("check"));
     bed.raw("DROP TRIGGER audit_never_updated").await.unwrap();
     bed.raw("UPDATE audit SET hash = zeroblob(32)").await.unwrap();
     commit(&*store, Some(&set), &set).await.unwrap();

@@ -1,15 +1,17 @@
-//! Reading key sets with their keys, each time inside one read transaction.
+//! Reading key sets and keys, each time inside one read transaction.
 
-use super::fault::{Fault, read};
-use crate::key::{Key, KeySet, KeySetId, Service};
-use crate::store::row::{KeyRow, KeySetRow, ReservationRow, Reserved, number};
+use super::Connection;
+use super::fault::Fault;
+use super::read::read;
+use crate::key::{Key, KeySet, KeySetId, Kid, Service, StateName};
+use crate::store::row::{KeyRow, KeySetRow, ReservationRow, Reserved, number, time_us};
 use crate::store::{Image, Kind};
-use sqlx::sqlite::SqliteConnection;
+use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Everything that a replica holds in memory.
-pub(super) async fn image(db: &mut SqliteConnection) -> Result<Image, Fault> {
+pub(super) async fn image(db: &mut Connection) -> Result<Image, Fault> {
     let revision: i64 = sqlx::query_scalar("SELECT number FROM revision WHERE id = 1")
         .fetch_optional(&mut *db)
         .await?
@@ -60,10 +62,7 @@ pub(super) async fn image(db: &mut SqliteConnection) -> Result<Image, Fault> {
 }
 
 /// One key set with the keys that are not destroyed.
-pub(super) async fn key_set(
-    db: &mut SqliteConnection,
-    id: &KeySetId,
-) -> Result<Option<KeySet>, Fault> {
+pub(super) async fn key_set(db: &mut Connection, id: &KeySetId) -> Result<Option<KeySet>, Fault> {
     let row = sqlx::query("SELECT * FROM key_sets WHERE id = $1")
         .bind(id.as_str())
         .fetch_optional(&mut *db)
@@ -78,4 +77,44 @@ pub(super) async fn key_set(
         set.keys.push(Arc::new(read::<KeyRow, _>(row)?));
     }
     Ok(Some(set))
+}
+
+/// One key.
+pub(super) async fn key(
+    db: &mut Connection,
+    id: &KeySetId,
+    kid: &Kid,
+) -> Result<Option<Key>, Fault> {
+    let row = sqlx::query("SELECT * FROM keys WHERE key_set = $1 AND kid = $2")
+        .bind(id.as_str())
+        .bind(kid.to_string())
+        .fetch_optional(db)
+        .await?;
+    row.as_ref().map(read::<KeyRow, _>).transpose()
+}
+
+/// At most `limit` keys in any of `states`, newest first, those after `after`.
+pub(super) async fn keys(
+    db: &mut Connection,
+    id: &KeySetId,
+    states: &[StateName],
+    after: Option<(Timestamp, Kid)>,
+    limit: u32,
+) -> Result<Vec<Key>, Fault> {
+    // Before every key there is: no time is as late, and no kid as long.
+    let (time, kid) = after
+        .map_or((i64::MAX, vec![0xff; 33]), |(time, kid)| (time_us(time), kid.as_bytes().to_vec()));
+    let mut query = sqlx::query(
+        "SELECT * FROM keys WHERE key_set = $1 AND (created_us, kid_bytes) < ($2, $3) \
+         AND state IN ($5, $6, $7, $8, $9, $10, $11) \
+         ORDER BY created_us DESC, kid_bytes DESC LIMIT $4",
+    )
+    .bind(id.as_str())
+    .bind(time)
+    .bind(kid)
+    .bind(i64::from(limit));
+    for state in StateName::ALL {
+        query = query.bind(states.contains(&state).then_some(state.as_str()));
+    }
+    query.fetch_all(db).await?.iter().map(read::<KeyRow, _>).collect()
 }

@@ -1,16 +1,14 @@
 //! Material between the decision to generate it and its publication, or its end.
 
-use super::fault::{Fault, is_taken, read};
+use super::Connection;
+use super::fault::{Fault, is_taken};
+use super::read::read;
 use crate::key::{KeySetId, MaterialId, Reservation};
 use crate::store::Kind;
 use crate::store::row::{ReservationRow, Reserved};
-use sqlx::sqlite::SqliteConnection;
 
 /// Writes down that material is about to be generated.
-pub(super) async fn reserve(
-    db: &mut SqliteConnection,
-    reservation: &Reservation,
-) -> Result<(), Fault> {
+pub(super) async fn reserve(db: &mut Connection, reservation: &Reservation) -> Result<(), Fault> {
     refuse_published(db, reservation.material).await?;
     let row = ReservationRow::from(reservation);
     let reserved = sqlx::query(
@@ -37,7 +35,7 @@ pub(super) async fn reserve(
 
 /// Material that is being generated for a key set.
 pub(super) async fn of(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     id: &KeySetId,
     limit: u32,
 ) -> Result<Vec<Reservation>, Fault> {
@@ -53,7 +51,7 @@ pub(super) async fn of(
 }
 
 /// Marks material as not wanted, if it is reserved; refuses if it is published.
-pub(super) async fn abandon(db: &mut SqliteConnection, material: MaterialId) -> Result<(), Fault> {
+pub(super) async fn abandon(db: &mut Connection, material: MaterialId) -> Result<(), Fault> {
     refuse_published(db, material).await?;
     sqlx::query("UPDATE reservations SET abandoned = 1 WHERE material = $1")
         .bind(material.to_string())
@@ -63,7 +61,7 @@ pub(super) async fn abandon(db: &mut SqliteConnection, material: MaterialId) -> 
 }
 
 /// Removes the mark; refuses if the material is still wanted.
-pub(super) async fn forget(db: &mut SqliteConnection, material: MaterialId) -> Result<(), Fault> {
+pub(super) async fn forget(db: &mut Connection, material: MaterialId) -> Result<(), Fault> {
     let wanted: bool = sqlx::query_scalar(
         "SELECT EXISTS (SELECT 1 FROM reservations WHERE material = $1 AND abandoned = 0)",
     )
@@ -83,7 +81,7 @@ pub(super) async fn forget(db: &mut SqliteConnection, material: MaterialId) -> R
     Ok(())
 }
 
-async fn refuse_published(db: &mut SqliteConnection, material: MaterialId) -> Result<(), Fault> {
+async fn refuse_published(db: &mut Connection, material: MaterialId) -> Result<(), Fault> {
     let published: bool =
         sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM keys WHERE material = $1)")
             .bind(material.to_string())

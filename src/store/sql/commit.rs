@@ -2,17 +2,16 @@
 
 use super::difference::{Difference, defect};
 use super::fault::{Fault, is_taken};
-use super::record;
+use super::{Connection, Done, record};
 use crate::audit::Head;
 use crate::key::{Key, KeySet, KeySetId, State};
 use crate::store::row::{AnswerRow, KeyRow, KeySetRow, number, number_to};
 use crate::store::{Answer, Change, Kind};
-use sqlx::sqlite::SqliteConnection;
 
 /// Writes `change`; returns its revision, and the end of the record, which `known` was before as
 /// far as this process knows.
 pub(super) async fn apply(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     known: Option<Head>,
     change: &Change,
 ) -> Result<(u64, Head), Fault> {
@@ -37,11 +36,7 @@ pub(super) async fn apply(
 }
 
 /// Refuses unless the key set is as the change found it.
-async fn expect(
-    db: &mut SqliteConnection,
-    before: Option<&KeySet>,
-    id: &KeySetId,
-) -> Result<(), Fault> {
+async fn expect(db: &mut Connection, before: Option<&KeySet>, id: &KeySetId) -> Result<(), Fault> {
     let found: Option<i64> = sqlx::query_scalar("SELECT revision FROM key_sets WHERE id = $1")
         .bind(id.as_str())
         .fetch_optional(db)
@@ -62,7 +57,7 @@ async fn expect(
     }
 }
 
-async fn raise_revision(db: &mut SqliteConnection) -> Result<i64, Fault> {
+async fn raise_revision(db: &mut Connection) -> Result<i64, Fault> {
     sqlx::query_scalar("UPDATE revision SET number = number + 1 WHERE id = 1 RETURNING number")
         .fetch_optional(db)
         .await?
@@ -70,7 +65,7 @@ async fn raise_revision(db: &mut SqliteConnection) -> Result<i64, Fault> {
 }
 
 async fn write_key_set(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     before: Option<&KeySet>,
     after: &KeySet,
     revision: i64,
@@ -115,7 +110,7 @@ async fn write_key_set(
     one(query.execute(db).await?, || format!("key set {} changed in between", after.id))
 }
 
-async fn move_key(db: &mut SqliteConnection, from: &State, key: &Key) -> Result<(), Fault> {
+async fn move_key(db: &mut Connection, from: &State, key: &Key) -> Result<(), Fault> {
     let row = KeyRow::from(key);
     let done = sqlx::query(
         "UPDATE keys SET state = $1, publish_us = $2, propagation_delay_us = $3, \
@@ -144,7 +139,7 @@ async fn move_key(db: &mut SqliteConnection, from: &State, key: &Key) -> Result<
 }
 
 /// A new key takes the place of its reservation.
-async fn publish(db: &mut SqliteConnection, key: &Key) -> Result<(), Fault> {
+async fn publish(db: &mut Connection, key: &Key) -> Result<(), Fault> {
     let row = KeyRow::from(key);
     let taken: bool = sqlx::query_scalar("SELECT EXISTS (SELECT 1 FROM keys WHERE kid = $1)")
         .bind(&row.kid)
@@ -210,11 +205,7 @@ async fn publish(db: &mut SqliteConnection, key: &Key) -> Result<(), Fault> {
 }
 
 /// Keeps an answer that was given at `revision`.
-pub(super) async fn keep(
-    db: &mut SqliteConnection,
-    answer: &Answer,
-    revision: i64,
-) -> Result<(), Fault> {
+pub(super) async fn keep(db: &mut Connection, answer: &Answer, revision: i64) -> Result<(), Fault> {
     let row = AnswerRow::from(answer);
     let kept = sqlx::query(
         "INSERT INTO answers (caller, request_id, asked, time_us, body, revision) \
@@ -237,10 +228,7 @@ pub(super) async fn keep(
 }
 
 /// Refuses unless exactly one row was written.
-fn one(
-    done: sqlx::sqlite::SqliteQueryResult,
-    otherwise: impl FnOnce() -> String,
-) -> Result<(), Fault> {
+fn one(done: Done, otherwise: impl FnOnce() -> String) -> Result<(), Fault> {
     match done.rows_affected() {
         1 => Ok(()),
         _ => Err(Fault::new(Kind::Conflict, otherwise())),

@@ -5,12 +5,13 @@
 //! recorded is recorded all the same: a damaged record must never stand in the way of a
 //! revocation.
 
-use super::fault::{Fault, read};
+use super::fault::{Fault, storable};
+use super::read::read;
+use super::{Connection, Engine, TableRow};
 use crate::audit::{Action, Checkpoint, Hash, Head, Linked, Origin, Outcome, Record};
 use crate::store::Kind;
 use crate::store::row::{AuditRow, CheckpointRow, number_to};
-use sqlx::sqlite::{SqliteConnection, SqliteRow};
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Row};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Records that one statement writes: enough to make a statement's own cost small, and always as
@@ -54,7 +55,7 @@ impl KnownEnd {
 /// Appends `records` and returns the new end; `known` is the end that this process last saw, if it
 /// knows.
 pub(super) async fn append(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     known: Option<Head>,
     records: &[Record],
 ) -> Result<Head, Fault> {
@@ -70,7 +71,7 @@ pub(super) async fn append(
         (record.outcome, record.detail) = (Outcome::Failed, flaw);
         rows.push(AuditRow::from(&end.link(record)));
     }
-    rows.extend(records.iter().map(|record| AuditRow::from(&end.link(record.clone()))));
+    rows.extend(records.iter().map(|record| AuditRow::from(&end.link(storable(record)))));
     let (chunks, rest) = rows.as_chunks::<ROWS>();
     for chunk in chunks {
         insert(db, chunk).await?;
@@ -83,7 +84,7 @@ pub(super) async fn append(
 
 /// The end of the chain. A last record whose hash is none does not stop what follows: the chain
 /// goes on from [`Hash::ZERO`], where every verifier sees the break.
-pub(super) async fn head(db: &mut SqliteConnection) -> Result<Head, Fault> {
+pub(super) async fn head(db: &mut Connection) -> Result<Head, Fault> {
     let last = sqlx::query("SELECT number, hash FROM audit ORDER BY number DESC LIMIT 1")
         .fetch_optional(db)
         .await?;
@@ -98,7 +99,7 @@ pub(super) async fn head(db: &mut SqliteConnection) -> Result<Head, Fault> {
 
 /// At most `limit` records after number `after`.
 pub(super) async fn trail(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     after: u64,
     limit: u32,
 ) -> Result<Vec<Linked>, Fault> {
@@ -107,17 +108,17 @@ pub(super) async fn trail(
 
 /// The same as rows.
 pub(super) async fn trail_rows(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     after: u64,
     limit: u32,
-) -> Result<Vec<SqliteRow>, Fault> {
+) -> Result<Vec<TableRow>, Fault> {
     let sql = "SELECT * FROM audit WHERE number > $1 ORDER BY number LIMIT $2";
     page(sql, db, after, limit).await
 }
 
 /// At most `limit` checkpoints after number `after`.
 pub(super) async fn checkpoints(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     after: u64,
     limit: u32,
 ) -> Result<Vec<Checkpoint>, Fault> {
@@ -126,18 +127,16 @@ pub(super) async fn checkpoints(
 
 /// The same as rows.
 pub(super) async fn checkpoint_rows(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     after: u64,
     limit: u32,
-) -> Result<Vec<SqliteRow>, Fault> {
+) -> Result<Vec<TableRow>, Fault> {
     let sql = "SELECT * FROM audit_checkpoints WHERE number > $1 ORDER BY number LIMIT $2";
     page(sql, db, after, limit).await
 }
 
 /// The last checkpoint.
-pub(super) async fn last_checkpoint(
-    db: &mut SqliteConnection,
-) -> Result<Option<Checkpoint>, Fault> {
+pub(super) async fn last_checkpoint(db: &mut Connection) -> Result<Option<Checkpoint>, Fault> {
     let row = sqlx::query("SELECT * FROM audit_checkpoints ORDER BY number DESC LIMIT 1")
         .fetch_optional(db)
         .await?;
@@ -146,7 +145,7 @@ pub(super) async fn last_checkpoint(
 
 /// Appends `checkpoint`, which must follow the last one; the same once more is no error.
 pub(super) async fn append_checkpoint(
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     checkpoint: &Checkpoint,
 ) -> Result<(), Fault> {
     let row = CheckpointRow::from(checkpoint);
@@ -181,8 +180,8 @@ fn moved(known: Head, found: Head) -> String {
     )
 }
 
-async fn insert(db: &mut SqliteConnection, rows: &[AuditRow]) -> Result<(), Fault> {
-    let mut query = QueryBuilder::<Sqlite>::new(
+async fn insert(db: &mut Connection, rows: &[AuditRow]) -> Result<(), Fault> {
+    let mut query = QueryBuilder::<Engine>::new(
         "INSERT INTO audit (number, time_us, caller, listener, action, key_set, kid, outcome, \
          reason, request, digest, count, detail, previous, hash) ",
     );
@@ -210,10 +209,10 @@ async fn insert(db: &mut SqliteConnection, rows: &[AuditRow]) -> Result<(), Faul
 
 async fn page(
     sql: &'static str,
-    db: &mut SqliteConnection,
+    db: &mut Connection,
     after: u64,
     limit: u32,
-) -> Result<Vec<SqliteRow>, Fault> {
+) -> Result<Vec<TableRow>, Fault> {
     let query = sqlx::query(sql).bind(number_to(after)).bind(i64::from(limit));
     Ok(query.fetch_all(db).await?)
 }

@@ -1,8 +1,9 @@
 -- The truth about keys. Times (`…_us`, when) are microseconds since 1970-01-01 UTC, spans
 -- (`…_us`, how long: *_delay, *_ttl, retention, rotation_period, destroy_after) are microseconds.
--- To read a time: SELECT kid, state, datetime(publish_us / 1000000, 'unixepoch') FROM keys;
+-- To read a time, in SQLite: SELECT kid, state, datetime(publish_us / 1000000, 'unixepoch') FROM keys;
+-- in PostgreSQL: SELECT kid, state, to_timestamp(publish_us / 1000000.0) FROM keys;
 --
--- Everything down to the triggers is SQL that PostgreSQL takes as well.
+-- One text for every engine; what only one of them understands stands in its own folder.
 
 -- One row: the number of the last change.
 CREATE TABLE revision (
@@ -156,33 +157,3 @@ CREATE TABLE refused_pins (
     token TEXT PRIMARY KEY,
     hash TEXT NOT NULL
 );
-
--- From here on SQLite's own words.
-CREATE TRIGGER audit_never_updated BEFORE UPDATE ON audit
-BEGIN
-    SELECT RAISE(ABORT, 'the audit record is append-only');
-END;
-CREATE TRIGGER audit_never_deleted BEFORE DELETE ON audit
-BEGIN
-    SELECT RAISE(ABORT, 'the audit record is append-only');
-END;
--- INSERT OR REPLACE deletes without asking the trigger above.
-CREATE TRIGGER audit_only_at_its_end BEFORE INSERT ON audit
-WHEN NEW.number <> (SELECT COALESCE(MAX(number), 0) + 1 FROM audit)
-BEGIN
-    SELECT RAISE(ABORT, 'the audit record is append-only');
-END;
-CREATE TRIGGER audit_checkpoints_never_updated BEFORE UPDATE ON audit_checkpoints
-BEGIN
-    SELECT RAISE(ABORT, 'the audit record is append-only');
-END;
-CREATE TRIGGER audit_checkpoints_never_deleted BEFORE DELETE ON audit_checkpoints
-BEGIN
-    SELECT RAISE(ABORT, 'the audit record is append-only');
-END;
--- INSERT OR REPLACE deletes without asking the trigger above.
-CREATE TRIGGER audit_checkpoints_only_at_its_end BEFORE INSERT ON audit_checkpoints
-WHEN NEW.number <> (SELECT COALESCE(MAX(number), 0) + 1 FROM audit_checkpoints)
-BEGIN
-    SELECT RAISE(ABORT, 'the audit record is append-only');
-END;
