@@ -20,7 +20,7 @@ pub struct ClaimsPolicy {
     pub audiences: Option<Vec<Pattern>>,
     /// `sub` matches one of them; none: any `sub`, or no `sub`.
     pub subjects: Option<Vec<Pattern>>,
-    /// Claims that there must be.
+    /// Claims that there must be, and not as null.
     pub required: Vec<String>,
     /// Claims that there must not be.
     pub forbidden: Vec<String>,
@@ -110,8 +110,11 @@ impl ClaimsPolicy {
     }
 
     fn nothing_missing(&self, claims: &Members) -> Result<(), ClaimRefused> {
-        match self.required.iter().find(|name| claims.value(name).is_none()) {
-            Some(name) => Err(refused(name, "required", "is required here; add it")),
+        let missing = |name: &&String| claims.value(name).is_none_or(|value| value.get() == "null");
+        match self.required.iter().find(missing) {
+            Some(name) => {
+                Err(refused(name, "required", "is required here, and not as null; add it"))
+            }
             None => Ok(()),
         }
     }
@@ -301,7 +304,8 @@ mod tests {
             forbidden: vec!["admin".into()],
             ..ClaimsPolicy::default()
         };
-        assert!(judged(&policy, r#"{"tenant":null}"#).is_ok());
+        assert!(judged(&policy, r#"{"tenant":""}"#).is_ok());
+        refuses(&policy, r#"{"tenant": null }"#, "tenant", "required");
         refuses(&policy, "{}", "tenant", "required");
         refuses(&policy, r#"{"tenant":1,"admin":false}"#, "admin", "forbidden");
         refuses(&policy, r#"{"tenant":1,"\u0061dmin":false}"#, "admin", "forbidden");
