@@ -50,6 +50,15 @@ pub fn earlier(at: Timestamp, span: Duration) -> Timestamp {
 pub const UNITS: [(&str, u64); 5] =
     [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
 
+/// Whether a character cannot be seen but changes how a text looks: a control character, one that
+/// has no width, breaks a line, or turns the direction of writing.
+pub fn is_unseen(character: char) -> bool {
+    let hidden = ['\u{200b}'..='\u{200f}', '\u{2028}'..='\u{202e}', '\u{2060}'..='\u{2069}'];
+    character.is_control()
+        || character == '\u{feff}'
+        || hidden.iter().any(|range| range.contains(&character))
+}
+
 /// How long something lasts, as people write it, days the largest unit: `1h30m`, `90d`; `0s` for
 /// nothing. Fractions of a millisecond are left out.
 pub fn words(span: Duration) -> String {

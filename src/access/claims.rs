@@ -20,7 +20,7 @@ pub struct ClaimsPolicy {
     pub audiences: Option<Vec<Pattern>>,
     /// `sub` matches one of them; none: any `sub`, or no `sub`.
     pub subjects: Option<Vec<Pattern>>,
-    /// Claims that there must be.
+    /// Claims that there must be, and not as null.
     pub required: Vec<String>,
     /// Claims that there must not be.
     pub forbidden: Vec<String>,
@@ -45,15 +45,17 @@ pub struct Lifetime {
 pub struct ClaimRefused {
     /// The claim.
     pub claim: String,
-    /// The rule, by its name in the policy.
+    /// The rule, by its name in the policy; `names` is the one that all policies have.
     pub rule: &'static str,
     /// What would be right.
     pub why: String,
 }
 
 /// The rules, in the order in which they are held against claims.
-const RULES: [&str; 6] =
-    ["forbidden", "fixed", "required", "audiences", "subjects", "lifetime_max"];
+const RULES: [&str; 7] =
+    ["names", "forbidden", "fixed", "required", "audiences", "subjects", "lifetime_max"];
+/// Claims that verifiers go by (RFC 7519 section 4.1).
+const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
 impl ClaimRefused {
     /// How many rules were passed before this one.
@@ -75,6 +77,7 @@ impl ClaimsPolicy {
         claims: &Members,
         lifetime: Lifetime,
     ) -> Result<Members, ClaimRefused> {
+        self.nothing_ambiguous(claims)?;
         self.nothing_forbidden(claims)?;
         let claims = self.with_fixed(claims)?;
         self.nothing_missing(&claims)?;
@@ -90,6 +93,15 @@ impl ClaimsPolicy {
         Ok(claims)
     }
 
+    /// A name that a verifier may take for one that is judged here would not be judged.
+    fn nothing_ambiguous(&self, claims: &Members) -> Result<(), ClaimRefused> {
+        let own = self.forbidden.iter().chain(&self.required).chain(self.fixed.keys());
+        let names: Vec<&str> = REGISTERED.into_iter().chain(own.map(String::as_str)).collect();
+        let why =
+            "differs only by case from another name that verifiers may take it for; rename it";
+        claims.ambiguous(&names).map_or(Ok(()), |name| Err(refused(name, "names", why)))
+    }
+
     fn nothing_forbidden(&self, claims: &Members) -> Result<(), ClaimRefused> {
         match claims.iter().find(|(name, _)| self.forbidden.iter().any(|other| other == name)) {
             Some((name, _)) => Err(refused(name, "forbidden", "is forbidden here; leave it out")),
@@ -98,8 +110,11 @@ impl ClaimsPolicy {
     }
 
     fn nothing_missing(&self, claims: &Members) -> Result<(), ClaimRefused> {
-        match self.required.iter().find(|name| claims.value(name).is_none()) {
-            Some(name) => Err(refused(name, "required", "is required here; add it")),
+        let missing = |name: &&String| claims.value(name).is_none_or(|value| value.get() == "null");
+        match self.required.iter().find(missing) {
+            Some(name) => {
+                Err(refused(name, "required", "is required here, and not as null; add it"))
+            }
             None => Ok(()),
         }
     }
@@ -242,10 +257,24 @@ mod tests {
             r#"{"aud":{"internal":1}}"#,
             r#"{"aud":null}"#,
             r#"{"\u0061ud":"other"}"#,
-            r#"{"Aud":"internal"}"#,
         ] {
             refuses(&policy, claims, "aud", "audiences");
         }
+    }
+
+    #[test]
+    fn a_name_that_differs_from_a_ruled_one_only_by_case_is_refused() {
+        let policy = ClaimsPolicy {
+            required: vec!["tenant".into()],
+            forbidden: vec!["admin".into()],
+            fixed: BTreeMap::from([("env".to_owned(), json!("prod"))]),
+            ..ClaimsPolicy::default()
+        };
+        for name in ["Aud", "EXP", "i\u{17f}s", "Tenant", "ADMIN", "Env"] {
+            let claims = format!(r#"{{"tenant":1,"{name}":2}}"#);
+            refuses(&policy, &claims, name, "names");
+        }
+        refuses(&policy, r#"{"tenant":1,"a":2,"A":3}"#, "A", "names");
     }
 
     #[test]
@@ -275,7 +304,8 @@ mod tests {
             forbidden: vec!["admin".into()],
             ..ClaimsPolicy::default()
         };
-        assert!(judged(&policy, r#"{"tenant":null}"#).is_ok());
+        assert!(judged(&policy, r#"{"tenant":""}"#).is_ok());
+        refuses(&policy, r#"{"tenant": null }"#, "tenant", "required");
         refuses(&policy, "{}", "tenant", "required");
         refuses(&policy, r#"{"tenant":1,"admin":false}"#, "admin", "forbidden");
         refuses(&policy, r#"{"tenant":1,"\u0061dmin":false}"#, "admin", "forbidden");

@@ -32,6 +32,10 @@ pub(super) fn from_struct(wrong: &mut Violations, field: &str, claims: Struct) -
 pub(super) fn from_text(wrong: &mut Violations, text: String) -> Option<Bytes> {
     let blank = [' ', '\t', '\n', '\r'];
     match serde_json::from_str::<IgnoredAny>(&text) {
+        Ok(_) if depth(&text) > DEPTH_MAX => {
+            wrong.note("claims_json", "must not be nested deeper than 32 levels");
+            None
+        }
         Ok(_) if text.trim_start_matches(blank).starts_with('{') => Some(text.into()),
         Ok(_) => {
             wrong.note("claims_json", "must be the text of a JSON object");
@@ -44,6 +48,27 @@ pub(super) fn from_text(wrong: &mut Violations, text: String) -> Option<Bytes> {
             None
         }
     }
+}
+
+/// How deep a JSON text is nested.
+fn depth(json: &str) -> usize {
+    let (mut now, mut deepest) = (0_usize, 0);
+    let (mut in_string, mut escaped) = (false, false);
+    for byte in json.bytes() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_string => escaped = true,
+            b'"' => in_string = !in_string,
+            _ if in_string => {}
+            b'{' | b'[' => {
+                now = now.saturating_add(1);
+                deepest = deepest.max(now);
+            }
+            b'}' | b']' => now = now.saturating_sub(1),
+            _ => {}
+        }
+    }
+    deepest
 }
 
 /// On an error `path` is left where it is.
@@ -158,6 +183,19 @@ mod tests {
         };
         assert!(text(nested(32)).is_ok());
         assert!(text(nested(40)).is_err());
+    }
+
+    #[test]
+    fn nesting_of_text_has_the_same_bound() {
+        let taken = |text: String| from_text(&mut Violations::default(), text).is_some();
+        let nested = |lists: usize| format!("{{\"a\":{}{}}}", "[".repeat(lists), "]".repeat(lists));
+        assert!(taken(nested(31)));
+        assert!(!taken(nested(32)));
+        assert!(!taken(nested(100)));
+        let text = format!(r#"{{"a":"\"{}","b":[[],[]]}}"#, "[{".repeat(40));
+        assert!(taken(text));
+        let wide = vec!["[]"; 100].join(",");
+        assert!(taken(format!(r#"{{"a":[{wide}]}}"#)));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Collects everything that is wrong with a request, so that the caller learns it in one answer.
 
-use crate::key::{KeySetId, Kid};
+use crate::key::{KeySetId, Kid, is_unseen};
 use crate::keyring::{Error, InvalidField, RequestId};
 use std::fmt::Display;
 
@@ -52,8 +52,10 @@ impl Violations {
 
     /// A reason that may be left out.
     pub(super) fn reason(&mut self, text: &str) {
-        if text.chars().count() > REASON_CHARS_MAX || text.chars().any(char::is_control) {
-            self.note("reason", "must be at most 512 characters, none of them a control character");
+        if text.chars().count() > REASON_CHARS_MAX || text.chars().any(is_unseen) {
+            let why =
+                "must be at most 512 characters, none of them a control character or invisible";
+            self.note("reason", why);
         }
     }
 

@@ -50,6 +50,19 @@ impl Members {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_ref()))
     }
 
+    /// The first name that some reader may take for another: one that only by its case is not one
+    /// of `names`, or that only by its case is not the name of a member before it. Go's
+    /// encoding/json finds members without regard to case.
+    pub fn ambiguous(&self, names: &[&str]) -> Option<&str> {
+        let meant: HashSet<String> = names.iter().map(|name| folded(name)).collect();
+        let mut seen = HashSet::new();
+        let mut members = self.iter().map(|(name, _)| name);
+        members.find(|name| {
+            let folded = folded(name);
+            (meant.contains(&folded) && !names.contains(name)) || !seen.insert(folded)
+        })
+    }
+
     /// Sets a member: in the place of the one of that name, or at the end.
     pub fn set(&mut self, name: &str, value: Box<RawValue>) {
         match self.0.iter_mut().find(|(member, _)| member == name) {
@@ -57,6 +70,12 @@ impl Members {
             None => self.0.push((name.to_owned(), value)),
         }
     }
+}
+
+/// A name without its case. Up and down again, because some letters, such as the long s and the
+/// Kelvin sign, meet others only on the way.
+fn folded(name: &str) -> String {
+    name.to_lowercase().to_uppercase().to_lowercase()
 }
 
 impl<'de> Deserialize<'de> for Members {
@@ -109,6 +128,20 @@ mod tests {
         for text in ["[]", "", "{}{}", "null", r#"{"a":}"#] {
             assert!(Members::parse(text.as_bytes()).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_name_that_differs_from_another_only_by_case_is_ambiguous() {
+        let of = |text: &str| {
+            let members = Members::parse(text.as_bytes()).unwrap();
+            members.ambiguous(&["iss", "kid", "Team"]).map(str::to_owned)
+        };
+        for name in ["ISS", "Iss", "i\u{17f}s", "\u{212a}id", "team", "TEAM"] {
+            assert_eq!(of(&format!(r#"{{"a":1,"{name}":2}}"#)).as_deref(), Some(name));
+        }
+        assert_eq!(of(r#"{"\u0049ss":1}"#).as_deref(), Some("Iss"));
+        assert_eq!(of(r#"{"scope":1,"other":2,"Scope":3}"#).as_deref(), Some("Scope"));
+        assert_eq!(of(r#"{"iss":1,"kid":2,"Team":3,"Scope":{"ISS":1},"issuer":4}"#), None);
     }
 
     #[test]

@@ -24,6 +24,9 @@ const OWN_PARAMETERS: [&str; 13] = [
     "alg", "kid", "typ", "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "crit", "b64", "zip", "enc",
 ];
 
+/// Claims that verifiers go by (RFC 7519 section 4.1).
+const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
 const CLAIMS: &str = "claims";
 const HEADER: &str = "header";
 
@@ -38,6 +41,8 @@ impl Keyring {
         let (claims, header) = (&sign.claims, &sign.header);
         let why = "is the service's own header parameter; leave it out";
         refuse(HEADER, header, &OWN_PARAMETERS, why)?;
+        unambiguous(HEADER, header, &OWN_PARAMETERS)?;
+        unambiguous(CLAIMS, claims, &REGISTERED)?;
         let header: Vec<_> =
             header.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         let typ = sign.typ.as_deref().unwrap_or("JWT");
@@ -134,10 +139,42 @@ fn refuse(field: &str, members: &Members, names: &[&str], why: &'static str) -> 
     }
 }
 
+fn unambiguous(field: &str, members: &Members, names: &[&str]) -> Result<(), Error> {
+    let why = "differs only by case from another name that verifiers may take it for; rename it";
+    members.ambiguous(names).map_or(Ok(()), |name| Err(not_allowed(field, name, why)))
+}
+
 fn not_allowed(field: &str, name: &str, why: &'static str) -> Error {
     Error::ClaimNotAllowed { claim: name.to_owned(), field: format!("{field}.{name}"), why }
 }
 
 fn invalid(field: &str, why: impl Into<String>) -> Error {
     Error::Invalid { fields: vec![InvalidField { field: field.to_owned(), why: why.into() }] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(field: &str, names: &[&str], text: &str) -> Option<String> {
+        let members = Members::parse(text.as_bytes()).unwrap();
+        match unambiguous(field, &members, names) {
+            Ok(()) => None,
+            Err(Error::ClaimNotAllowed { field, .. }) => Some(field),
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn a_name_that_differs_from_a_reserved_one_only_by_case_is_not_signed() {
+        for name in ["Aud", "EXP", "ISS", "i\u{17f}s", "JTI", "Sub", "Nbf", "iAt"] {
+            let text = format!(r#"{{"{name}":1}}"#);
+            assert_eq!(refused(CLAIMS, &REGISTERED, &text), Some(format!("claims.{name}")));
+        }
+        for name in ["KID", "\u{212a}id", "Alg", "JWK", "X5T#s256", "Crit"] {
+            let text = format!(r#"{{"{name}":1}}"#);
+            assert_eq!(refused(HEADER, &OWN_PARAMETERS, &text), Some(format!("header.{name}")));
+        }
+        assert_eq!(refused(CLAIMS, &REGISTERED, r#"{"iss":1,"aud":2,"Kid":3}"#), None);
+    }
 }

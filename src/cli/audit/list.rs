@@ -4,7 +4,7 @@ use super::source::Place;
 use crate::audit::{Action, Linked};
 use crate::cli::Failure;
 use crate::cli::output::{self, Output};
-use crate::key::KeySetId;
+use crate::key::{KeySetId, is_unseen};
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -93,10 +93,14 @@ fn row(linked: &Linked) -> [String; 8] {
     ]
 }
 
-/// Other people's words, unable to move a terminal's cursor or to break a line.
+/// Other people's words, unable to move a terminal's cursor, to break a line, or to look like what
+/// they are not.
 fn printable(text: &str) -> String {
-    let escaped = |c: char| c.escape_debug().to_string();
-    text.chars().map(|c| if c.is_control() { escaped(c) } else { c.to_string() }).collect()
+    let escaped = |c: char| match c {
+        '\t' | '\r' | '\n' => c.escape_default().to_string(),
+        c => c.escape_unicode().to_string(),
+    };
+    text.chars().map(|c| if is_unseen(c) { escaped(c) } else { c.to_string() }).collect()
 }
 
 fn as_json(linked: &Linked) -> Value {
@@ -108,4 +112,16 @@ fn time(text: &str) -> Result<Timestamp, String> {
     text.parse().ok().or_else(date).ok_or_else(|| {
         "must be a time or a date, in UTC, e.g. 2026-11-23T18:00:00Z or 2026-11-23".to_owned()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_shown_by_its_number() {
+        assert_eq!(printable("a\u{1b}[2J\nb"), "a\\u{1b}[2J\\nb");
+        assert_eq!(printable("x\u{202e}y\u{200b}\u{feff}"), "x\\u{202e}y\\u{200b}\\u{feff}");
+        assert_eq!(printable("Schlüssel 鍵"), "Schlüssel 鍵");
+    }
 }

@@ -225,7 +225,9 @@ fn force_and_emergency_need_a_reason() {
 
 #[test]
 fn a_reason_is_short_and_printable() {
-    for reason in ["line\nbreak", "bell\u{7}", &"é".repeat(513)] {
+    for reason in
+        ["line\nbreak", "bell\u{7}", "\u{202e}desrever", "no\u{200b}width", &"é".repeat(513)]
+    {
         let asked = pb::RollbackRequest {
             key_set: "default".into(),
             reason: reason.into(),
