@@ -8,20 +8,21 @@ use crate::clock::Clock;
 use crate::transport::opening::Protocol;
 use jiff::Timestamp;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::pki_types::{CertificateDer, SignatureVerificationAlgorithm, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, VerifierBuilderError, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls::{InconsistentKeys, RootCertStore, ServerConfig, version};
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
-use x509_cert::Certificate;
 use x509_cert::crl::CertificateList;
-use x509_cert::der::Decode;
+use x509_cert::der::asn1::AnyRef;
+use x509_cert::der::{Decode, Encode, Reader, SliceReader};
 use x509_cert::name::Name;
 use x509_cert::time::Time;
+use x509_cert::{Certificate, TbsCertificate};
 
 /// What a listener's connections are made with.
 pub struct Set {
@@ -33,6 +34,8 @@ pub struct Set {
     crls: Vec<Part>,
     /// Client CAs without a revocation list, while there is one of others.
     without_crl: Vec<String>,
+    /// Revocation lists of none of the client CAs: their files and issuers.
+    unproved: Vec<(PathBuf, String)>,
     disorder: Option<String>,
 }
 
@@ -42,6 +45,7 @@ struct Checks {
     verifier: Option<Arc<dyn ClientCertVerifier>>,
     crls: Vec<Part>,
     without_crl: Vec<String>,
+    unproved: Vec<(PathBuf, String)>,
 }
 
 impl Set {
@@ -57,7 +61,7 @@ impl Set {
         let own = chain.first().map_or(&[][..], |own| own);
         let certificate = certificate(own, &settings.certificate_file)?.1;
         let disorder = disorder(&chain, &settings.certificate_file)?;
-        let Checks { verifier, crls, without_crl } = match &settings.clients {
+        let Checks { verifier, crls, without_crl, unproved } = match &settings.clients {
             Some(clients) => checks(files, clients, &provider)?,
             None => Checks::default(),
         };
@@ -76,7 +80,7 @@ impl Set {
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         let config = Arc::new(config);
-        Ok(Self { config, verifier, clock, certificate, crls, without_crl, disorder })
+        Ok(Self { config, verifier, clock, certificate, crls, without_crl, unproved, disorder })
     }
 
     /// When the server's certificate ends; none: never.
@@ -118,7 +122,14 @@ impl Set {
 
     /// What someone should see to.
     pub(super) fn worries(&self, now: Timestamp) -> Vec<Worry> {
-        worries(&self.certificate, &self.crls, &self.without_crl, now)
+        let mut worries = worries(&self.certificate, &self.crls, &self.without_crl, now);
+        worries.extend(self.unproved.iter().map(|(file, issuer)| {
+            Worry::Soon(format!(
+                "the revocation list in {} is of {issuer}, which is not among the client CAs, so its signature cannot be checked before a client comes: look whether it belongs in crl_files",
+                file.display()
+            ))
+        }));
+        worries
     }
 }
 
@@ -135,7 +146,9 @@ fn checks(
             Error::new(&clients.ca_file, format!("holds a certificate that is no CA's: {error}"))
         })?;
     }
+    let algorithms = provider.signature_verification_algorithms.all;
     let mut crls = Vec::new();
+    let mut unproved = Vec::new();
     let mut issuers: Vec<Name> = Vec::new();
     let mut lists = Vec::new();
     for (file, der) in files.crls(&clients.crl_files)? {
@@ -147,6 +160,21 @@ fn checks(
             from: timestamp(&list.tbs_cert_list.this_update),
             until: list.tbs_cert_list.next_update.as_ref().map(timestamp),
         });
+        match signed(&der, &list, &cas, algorithms) {
+            Signed::ByItsIssuer => {}
+            Signed::ByAnother => {
+                let issuer = &list.tbs_cert_list.issuer;
+                return Err(Error::new(
+                    file,
+                    format!(
+                        "holds a revocation list that says it is of {issuer}, which did not sign it: fetch it from the CA again"
+                    ),
+                ));
+            }
+            Signed::ByAStranger => {
+                unproved.push((file.to_owned(), list.tbs_cert_list.issuer.to_string()));
+            }
+        }
         issuers.push(list.tbs_cert_list.issuer);
         lists.push(der);
     }
@@ -170,7 +198,58 @@ fn checks(
         ),
         error => Error::new(&clients.ca_file, error.to_string()),
     })?;
-    Ok(Checks { verifier: Some(verifier), crls, without_crl })
+    Ok(Checks { verifier: Some(verifier), crls, without_crl, unproved })
+}
+
+/// Who signed a revocation list.
+enum Signed {
+    ByItsIssuer,
+    /// Not by the client CA whose name it bears.
+    ByAnother,
+    /// It bears the name of none of them: it may be that of a CA between them and a client.
+    ByAStranger,
+}
+
+/// Looks before the list is in force, for rustls looks only while it shakes hands, and then refuses
+/// every client of the CA that is named.
+fn signed(
+    der: &[u8],
+    list: &CertificateList,
+    cas: &[Certificate],
+    algorithms: &[&dyn SignatureVerificationAlgorithm],
+) -> Signed {
+    let mut named = cas
+        .iter()
+        .map(Certificate::tbs_certificate)
+        .filter(|ca| *ca.subject() == list.tbs_cert_list.issuer)
+        .peekable();
+    if named.peek().is_none() {
+        return Signed::ByAStranger;
+    }
+    let verifies = |ca: &TbsCertificate| {
+        let key = ca.subject_public_key_info();
+        let (key_kind, signed_how) =
+            (content(&key.algorithm)?, content(&list.signature_algorithm)?);
+        let (key, signature) = (key.subject_public_key.as_bytes()?, list.signature.as_bytes()?);
+        let said = first_inside(der).ok()?;
+        algorithms
+            .iter()
+            .filter(|how| how.public_key_alg_id().as_ref() == key_kind)
+            .filter(|how| how.signature_alg_id().as_ref() == signed_how)
+            .find_map(|how| how.verify_signature(key, said, signature).ok())
+    };
+    if named.any(|ca| verifies(ca).is_some()) { Signed::ByItsIssuer } else { Signed::ByAnother }
+}
+
+/// What is inside of a SEQUENCE, as algorithms are compared.
+fn content(value: &impl Encode) -> Option<Vec<u8>> {
+    let der = value.to_der().ok()?;
+    AnyRef::from_der(&der).ok().map(|any| any.value().to_vec())
+}
+
+/// The first element of a SEQUENCE as it was sent: what a signature is over.
+fn first_inside(der: &[u8]) -> der::Result<&[u8]> {
+    SliceReader::new(AnyRef::from_der(der)?.value())?.tlv_bytes()
 }
 
 /// A certificate, and how long it is good.

@@ -196,3 +196,27 @@ async fn a_ca_without_a_list_or_with_one_past_its_time_vouches_for_nobody_once_t
     assert!(worries.iter().any(|worry| worry.text().contains("clients.crl")), "{worries:?}");
     site.stop().await;
 }
+
+#[tokio::test]
+async fn a_revocation_list_that_its_ca_did_not_sign_is_refused_and_callers_go_on() {
+    let files = Files::new();
+    files.revoke(&[]);
+    let settings = files.settings_with_crl();
+    let site = Site::start_with(files, settings, Limits::GRPC).await;
+    let client = site.files.client();
+    let mut open = site.greet(Some(&client)).await.unwrap();
+    let forger = Authority::new("clients");
+    fs::write(site.files.path("clients.crl"), forger.revocations(&[])).unwrap();
+    let error = site.look().expect_err("it is forged");
+    assert!(error.contains("clients.crl") && error.contains("did not sign it"), "{error}");
+    assert!(lives(&mut open).await);
+    site.greet(Some(&client)).await.unwrap();
+    let stranger = Authority::new("between");
+    let both = site.files.client_ca.revocations(&[]) + &stranger.revocations(&[]);
+    fs::write(site.files.path("clients.crl"), both).unwrap();
+    site.look().unwrap();
+    site.greet(Some(&client)).await.unwrap();
+    let worries = site.tls.worries();
+    assert!(worries.iter().any(|worry| worry.text().contains("CN=between")), "{worries:?}");
+    site.stop().await;
+}
