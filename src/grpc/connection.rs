@@ -18,8 +18,10 @@ use tonic::codegen::{Body as HttpBody, Bytes, Service, StdError, http};
 
 /// How far a peer may send ahead on one call: a message of the longest kind and its frame.
 const STREAM_WINDOW: u32 = 128 * 1024;
-/// How far a peer may send ahead on one connection.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How far a peer may send ahead on one connection. Half of it is what h2 lets small frames that have
+/// not been read cost, up to 256 bytes each, before it ends the connection; a stream full of the
+/// smallest items must fit in.
+const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 
 /// Serves connections until a stop is asked for, then waits for those that are open.
 pub(super) async fn accept(listener: Listener, edge: Arc<Edge>, stopping: watch::Receiver<bool>) {

@@ -80,3 +80,19 @@ async fn a_thousand_items_reach_a_slow_reader_each_once() {
     assert_eq!(seen.len(), 1000);
     server.stop().await;
 }
+
+#[tokio::test]
+async fn ten_thousand_tiny_items_sent_at_once_are_each_answered() {
+    const ITEMS: usize = 10_000;
+    let server = Server::with_keys().await;
+    let items: Vec<_> =
+        (0..ITEMS).map(|at| item(&at.to_string(), "default", Input::Message("m".into()))).collect();
+    let mut signing = server.signing().await;
+    let mut answers = signing.sign_stream(tokio_stream::iter(items)).await.unwrap().into_inner();
+    let mut seen = BTreeSet::new();
+    while let Some(answer) = answers.message().await.unwrap() {
+        assert!(seen.insert(answer.request_id), "answered twice");
+    }
+    assert_eq!(seen.len(), ITEMS);
+    server.stop().await;
+}
