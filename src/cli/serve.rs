@@ -8,6 +8,10 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::Telemetry;
 use anyhow::Result;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// How long work that cannot be cancelled may hold up the end of the process.
+const LINGER: Duration = Duration::from_secs(2);
 
 /// Run the service.
 #[derive(Debug, clap::Args)]
@@ -55,7 +59,7 @@ pub(super) fn serve(
         .enable_all()
         .build()
         .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let app = App::build(config).await?;
         let ready = |addresses: &Addresses, outage: Option<String>| {
             if let Some(file) = addresses_file {
@@ -65,5 +69,8 @@ pub(super) fn serve(
         };
         app.run(Shutdown::default(), telemetry, file.to_owned(), ready).await?;
         Ok(())
-    })
+    });
+    // Dropped, it would wait without limit for a write that hangs, e.g. into a pipe nobody reads.
+    runtime.shutdown_timeout(LINGER);
+    ended
 }
