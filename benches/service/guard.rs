@@ -63,7 +63,7 @@ impl Guard {
                 let audit = match sink {
                     Sink::Store => "[audit]\nsignatures = \"all\"\n\n",
                     Sink::File => {
-                        "[audit]\nsignatures = \"all\"\nsinks = [\"file\"]\n\n[audit.file]\npath = \"audit.jsonl\"\n\n"
+                        "[audit]\nsignatures = \"all\"\nsinks = \"file\"\n\n[audit.file]\npath = \"audit.jsonl\"\n\n"
                     }
                 };
                 format!(
