@@ -161,8 +161,8 @@ fn checks(
             until: list.tbs_cert_list.next_update.as_ref().map(timestamp),
         });
         match signed(&der, &list, &cas, algorithms) {
-            Signed::ByItsIssuer => {}
-            Signed::ByAnother => {
+            Signer::Issuer => {}
+            Signer::Other => {
                 let issuer = &list.tbs_cert_list.issuer;
                 return Err(Error::new(
                     file,
@@ -171,7 +171,7 @@ fn checks(
                     ),
                 ));
             }
-            Signed::ByAStranger => {
+            Signer::Stranger => {
                 unproved.push((file.to_owned(), list.tbs_cert_list.issuer.to_string()));
             }
         }
@@ -202,12 +202,13 @@ fn checks(
 }
 
 /// Who signed a revocation list.
-enum Signed {
-    ByItsIssuer,
-    /// Not by the client CA whose name it bears.
-    ByAnother,
+enum Signer {
+    /// The client CA whose name it bears.
+    Issuer,
+    /// Somebody else, in the name of a client CA.
+    Other,
     /// It bears the name of none of them: it may be that of a CA between them and a client.
-    ByAStranger,
+    Stranger,
 }
 
 /// Looks before the list is in force, for rustls looks only while it shakes hands, and then refuses
@@ -217,14 +218,14 @@ fn signed(
     list: &CertificateList,
     cas: &[Certificate],
     algorithms: &[&dyn SignatureVerificationAlgorithm],
-) -> Signed {
+) -> Signer {
     let mut named = cas
         .iter()
         .map(Certificate::tbs_certificate)
         .filter(|ca| *ca.subject() == list.tbs_cert_list.issuer)
         .peekable();
     if named.peek().is_none() {
-        return Signed::ByAStranger;
+        return Signer::Stranger;
     }
     let verifies = |ca: &TbsCertificate| {
         let key = ca.subject_public_key_info();
@@ -238,7 +239,7 @@ fn signed(
             .filter(|how| how.signature_alg_id().as_ref() == signed_how)
             .find_map(|how| how.verify_signature(key, said, signature).ok())
     };
-    if named.any(|ca| verifies(ca).is_some()) { Signed::ByItsIssuer } else { Signed::ByAnother }
+    if named.any(|ca| verifies(ca).is_some()) { Signer::Issuer } else { Signer::Other }
 }
 
 /// What is inside of a SEQUENCE, as algorithms are compared.
