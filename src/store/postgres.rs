@@ -26,6 +26,9 @@ mod difference;
 #[path = "sql/load.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once for each engine")]
 mod load;
+#[path = "sql/migration.rs"]
+#[expect(clippy::duplicate_mod, reason = "compiled once for each engine")]
+mod migration;
 #[path = "sql/port.rs"]
 #[expect(clippy::duplicate_mod, reason = "compiled once for each engine")]
 mod port;

@@ -15,6 +15,8 @@ mod commit;
 mod difference;
 #[path = "sql/load.rs"]
 mod load;
+#[path = "sql/migration.rs"]
+mod migration;
 #[path = "sql/port.rs"]
 mod port;
 #[path = "sql/read.rs"]

@@ -2,8 +2,8 @@
 
 use super::Connection;
 use super::fault::Fault;
-use crate::store::Kind;
-use sqlx::migrate::{MigrateError, Migrator};
+use super::migration::refused;
+use sqlx::migrate::Migrator;
 use sqlx::raw_sql;
 
 static SHARED: Migrator = sqlx::migrate!("src/store/migrations/shared");
@@ -14,26 +14,7 @@ static OWN: Migrator = sqlx::migrate!("src/store/migrations/postgres");
 pub(super) async fn migrate(db: &mut Connection) -> Result<(), Fault> {
     raw_sql("SET statement_timeout = '50s'").execute(&mut *db).await?;
     let all = SHARED.iter().chain(OWN.iter()).cloned().collect();
-    Migrator::with_migrations(all).run(&mut *db).await.map_err(|error| match error {
-        MigrateError::VersionMissing(version) => Fault::new(
-            Kind::Corrupt,
-            format!(
-                "the database was written by a newer signkeep (it has schema change {version}, which this one does not know); run that version, or restore a backup from before"
-            ),
-        ),
-        MigrateError::VersionMismatch(version) => Fault::new(
-            Kind::Corrupt,
-            format!(
-                "the database was written by another build of signkeep (its schema change {version} is not the one that this build knows); run that build"
-            ),
-        ),
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            Fault::from(error)
-        }
-        other => {
-            Fault::new(Kind::Corrupt, format!("cannot bring the schema up to date: {other}"))
-        }
-    })?;
+    Migrator::with_migrations(all).run(&mut *db).await.map_err(refused)?;
     raw_sql("SET statement_timeout = '5s'").execute(db).await?;
     Ok(())
 }

@@ -7,8 +7,9 @@
 //! SQLite's own, and any close of that file by this process would drop them.
 
 use super::fault::Fault;
+use super::migration::refused;
 use crate::store::Kind;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
     SqliteSynchronous,
@@ -242,27 +243,7 @@ async fn check(connection: &mut SqliteConnection) -> Result<(), Fault> {
 
 async fn migrate(connection: &mut SqliteConnection) -> Result<(), Fault> {
     let all = SHARED.iter().chain(OWN.iter()).cloned().collect();
-    Migrator::with_migrations(all)
-        .run(connection)
-        .await
-        .map_err(|error| match error {
-            MigrateError::VersionMissing(version) => Fault::new(
-                Kind::Corrupt,
-                format!(
-                    "the database was written by a newer signkeep (it has schema change {version}, which this one does not know); run that version, or restore a backup from before"
-                ),
-            ),
-            MigrateError::VersionMismatch(version) => Fault::new(
-                Kind::Corrupt,
-                format!(
-                    "the database was written by another build of signkeep (its schema change {version} is not the one that this build knows); run that build"
-                ),
-            ),
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-                Fault::from(error)
-            }
-            other => Fault::new(Kind::Corrupt, format!("cannot bring the schema up to date: {other}")),
-        })
+    Migrator::with_migrations(all).run(connection).await.map_err(refused)
 }
 
 /// Whether another process has claimed the database at `path`; makes no file.
