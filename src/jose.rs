@@ -16,7 +16,7 @@ pub mod verify;
 mod verifying;
 
 pub use jwk::{Jwk, JwkSet};
-pub use members::{Members, NotMembers};
+pub use members::{Members, NotMembers, REGISTERED};
 pub use verifying::{Missing, NotKeys, VerifyingKeys};
 
 use base64ct::{Base64UrlUnpadded, Encoding};

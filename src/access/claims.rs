@@ -5,7 +5,7 @@
 //! service even where the caller has given the same.
 
 use super::pattern::Pattern;
-use crate::jose::Members;
+use crate::jose::{Members, REGISTERED};
 use crate::key::words;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -54,8 +54,6 @@ pub struct ClaimRefused {
 /// The rules, in the order in which they are held against claims.
 const RULES: [&str; 7] =
     ["names", "forbidden", "fixed", "required", "audiences", "subjects", "lifetime_max"];
-/// Claims that verifiers go by (RFC 7519 section 4.1).
-const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
 impl ClaimRefused {
     /// How many rules were passed before this one.

@@ -11,6 +11,9 @@ use serde_json::value::RawValue;
 use std::collections::HashSet;
 use std::fmt;
 
+/// Claims that verifiers go by (RFC 7519 section 4.1).
+pub const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
+
 /// The members of a JSON object, in their order, each value as it was written.
 #[derive(Clone, Debug, Default)]
 pub struct Members(Vec<(String, Box<RawValue>)>);

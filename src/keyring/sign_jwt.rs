@@ -10,7 +10,7 @@ use super::snapshot::{Line, Signer};
 use super::{Error, InvalidField, Jwt, Keyring, SignJwt};
 use crate::audit::{Action, Origin};
 use crate::backend::Input;
-use crate::jose::{Members, base64url, jws};
+use crate::jose::{Members, REGISTERED, base64url, jws};
 use crate::key::later;
 use jiff::Timestamp;
 use serde_json::value::RawValue;
@@ -23,9 +23,6 @@ const LIFETIME: Duration = Duration::from_secs(60 * 60);
 const OWN_PARAMETERS: [&str; 13] = [
     "alg", "kid", "typ", "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "crit", "b64", "zip", "enc",
 ];
-
-/// Claims that verifiers go by (RFC 7519 section 4.1).
-const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
 const CLAIMS: &str = "claims";
 const HEADER: &str = "header";
