@@ -89,7 +89,7 @@ impl App {
         let store = open_store(&config.store)
             .await
             .with_context(|| format!("the store {}", config.store))?;
-        inspect(&*store, SystemClock.now()).await.context("the audit record")?;
+        inspect(&*store, clock.now()).await.context("the audit record")?;
         let mut backends: BTreeMap<BackendName, Arc<dyn Backend>> = BTreeMap::new();
         let mut opened = BTreeMap::new();
         for (name, settings) in &config.backends {
